@@ -1,0 +1,139 @@
+"""Perform the steps of a generator: blocking, or under anyio.
+
+A leaf says what a step means by turning it into a `Job`; the two drivers differ only in how they run
+one. Awaitables are accepted wherever a call is made inline, so that async signers and stores need no
+second path.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Inline", "Job", "Threaded", "Worked", "run_anyio", "run_blocking"]
+
+import inspect
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
+
+import anyio.to_thread
+
+from ._work import outcome, process_limiter
+from .errors import ArgumentError
+from .exchange import Step
+from .tuning import Tuning, Work
+
+T = TypeVar("T")
+
+# Work that takes less than about three hops to a thread (0.1 ms each) is done where it is asked for.
+_INLINE_WORK_KIB = 512
+_INLINE_SEARCH_BITS = 6
+
+
+@dataclass(slots=True)
+class Inline:
+    """Call at once; await what comes back if it is awaitable."""
+
+    call: Callable[[], object]
+
+
+@dataclass(slots=True)
+class Threaded:
+    """Call in a worker thread of the event loop's; blocking clients call at once."""
+
+    call: Callable[[], object]
+
+
+@dataclass(slots=True)
+class Worked:
+    """Call under the process-wide limiter."""
+
+    call: Callable[[], object]
+    work: Work
+    at_most: int | None = None
+
+
+Job = Inline | Threaded | Worked
+
+
+def run_blocking(steps: Generator[Step[object], object, T], job_for: Callable[[Step[object]], Job]) -> T:
+    """Run a generator of steps to its end in this thread.
+
+    Args:
+        steps: The generator.
+        job_for: Says what each step means.
+
+    Returns:
+        What the generator returns.
+
+    Raises:
+        ArgumentError: If a step can only be awaited.
+    """
+    step = _advance(steps)
+    while isinstance(step, Step):
+        try:
+            answer = _perform_blocking(job_for(step))
+        except Exception as error:
+            step = _advance(steps, error=error)
+        else:
+            step = _advance(steps, answer)
+    return step.value
+
+
+async def run_anyio(steps: Generator[Step[object], object, T], job_for: Callable[[Step[object]], Job]) -> T:
+    """Run a generator of steps to its end on the event loop, what may be slow in worker threads.
+
+    Args:
+        steps: The generator.
+        job_for: Says what each step means.
+
+    Returns:
+        What the generator returns.
+    """
+    step = _advance(steps)
+    while isinstance(step, Step):
+        try:
+            answer = await _perform_anyio(job_for(step))
+        except Exception as error:
+            step = _advance(steps, error=error)
+        else:
+            step = _advance(steps, answer)
+    return step.value
+
+
+@dataclass(slots=True)
+class _Returned(Generic[T]):
+    value: T
+
+
+def _advance(
+    steps: Generator[Step[object], object, T], answer: object = None, *, error: Exception | None = None
+) -> Step[object] | _Returned[T]:
+    try:
+        return steps.throw(error) if error else steps.send(answer)
+    except StopIteration as stop:
+        return _Returned(cast("T", stop.value))
+
+
+def _perform_blocking(job: Job) -> object:
+    if isinstance(job, Worked) and not _is_small(job.work):
+        return process_limiter().submit(job.call, job.work, job.at_most).result()
+    answer = job.call()
+    if inspect.isawaitable(answer):
+        if inspect.iscoroutine(answer):
+            answer.close()
+        raise ArgumentError("an async signer, cache or store needs an async client or application")
+    return answer
+
+
+async def _perform_anyio(job: Job) -> object:
+    if isinstance(job, Worked) and not _is_small(job.work):
+        return await outcome(process_limiter().submit(job.call, job.work, job.at_most))
+    if isinstance(job, Threaded):
+        return await anyio.to_thread.run_sync(job.call)
+    answer = job.call()
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+def _is_small(work: Work) -> bool:
+    if isinstance(work, Tuning):
+        return work.lanes == 1 and work.work_kib <= _INLINE_WORK_KIB
+    return work.bits <= _INLINE_SEARCH_BITS

@@ -1,0 +1,197 @@
+"""A request body that can be digested, and sent again (section 3).
+
+A challenge means a second send, and a redirect may mean a third. Bytes can be sent any number of times;
+everything else is read once into a spool, digested on the way, and sent from there.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Body", "BytesBody", "SpooledBody"]
+
+import tempfile
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from typing import Protocol
+
+import anyio.to_thread
+from blake3 import blake3
+
+from .canonical import body_digest
+from .errors import BodyError
+
+_CHUNK = 64 * 1024  # bytes read from a spool at a time
+
+# BLAKE3 takes under 1 ms for this many bytes; more is digested in a worker thread by async clients.
+_INLINE_DIGEST = 1024 * 1024
+
+# Chunks of an async body are written to the spool together, so that one hop to a thread serves many.
+_WRITE = 1024 * 1024
+
+
+class Body(Protocol):
+    """Offer a request's body to the exchange."""
+
+    def digest(self) -> bytes:
+        """Digest the body, reading it if it was not read yet; may block.
+
+        Returns:
+            BLAKE3-256 of it, 32 bytes.
+        """
+        ...
+
+    async def adigest(self) -> bytes:
+        """Digest the body without blocking the event loop.
+
+        Returns:
+            BLAKE3-256 of it, 32 bytes.
+        """
+        ...
+
+
+class BytesBody:
+    """Hold a body that is in memory.
+
+    Args:
+        content: The bytes as sent.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def digest(self) -> bytes:
+        """Digest the body.
+
+        Returns:
+            BLAKE3-256 of it, 32 bytes.
+        """
+        return body_digest(self._content)
+
+    async def adigest(self) -> bytes:
+        """Digest the body, in a worker thread when it is large.
+
+        Returns:
+            BLAKE3-256 of it, 32 bytes.
+        """
+        if len(self._content) <= _INLINE_DIGEST:
+            return self.digest()
+        return await anyio.to_thread.run_sync(self.digest)
+
+
+class SpooledBody:
+    """Read a body once, keep it in memory or a temporary file, and send it any number of times.
+
+    Iterating rewinds. The temporary file has no name and goes with this object.
+
+    Args:
+        source: The chunks, sync or async; text chunks are sent as UTF-8.
+        memory_kib: How much is kept in memory, KiB, before a temporary file is used.
+        directory: Where the temporary file goes, None for the system's choice.
+    """
+
+    def __init__(
+        self,
+        source: Iterable[bytes | str] | AsyncIterable[bytes | str],
+        *,
+        memory_kib: int,
+        directory: str | None,
+    ) -> None:
+        self._source = source
+        self._memory = memory_kib * 1024
+        self._spool = tempfile.SpooledTemporaryFile(max_size=self._memory, dir=directory)  # noqa: SIM115
+        self._digest: bytes | None = None
+        self._hasher = blake3()
+        self.size = 0
+        """Bytes in the body, once it was digested."""
+
+    def digest(self) -> bytes:
+        """Read the source to its end on the first call, and digest it.
+
+        Returns:
+            BLAKE3-256 of the body, 32 bytes.
+
+        Raises:
+            BodyError: If the source is async, or cannot be spooled.
+        """
+        if self._digest is None:
+            if not isinstance(self._source, Iterable):
+                raise BodyError("an async body needs an async client")
+            for chunk in self._source:
+                self._write(chunk)
+            self._finish()
+        return self._finished()
+
+    async def adigest(self) -> bytes:
+        """Read the source to its end on the first call, and digest it, off the event loop.
+
+        Returns:
+            BLAKE3-256 of the body, 32 bytes.
+
+        Raises:
+            BodyError: If the source cannot be spooled.
+        """
+        if self._digest is not None:
+            return self._digest
+        if isinstance(self._source, Iterable):
+            return await anyio.to_thread.run_sync(self.digest)
+        pending, size = list[bytes | str](), 0
+        async for chunk in self._source:
+            pending.append(chunk)
+            size += len(chunk)
+            if size >= _WRITE:
+                await anyio.to_thread.run_sync(self._write_all, pending)
+                pending, size = [], 0
+        await anyio.to_thread.run_sync(self._write_all, pending)
+        self._finish()
+        return self._finished()
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        """Do nothing: iterating rewinds; its presence tells requests that a redirect may send this again.
+
+        Args:
+            position: Ignored.
+            whence: Ignored.
+
+        Returns:
+            0.
+        """
+        return 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._spool.seek(0)
+        while chunk := self._spool.read(_CHUNK):
+            yield chunk
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self.size <= self._memory:
+            for chunk in self:
+                yield chunk
+            return
+        await anyio.to_thread.run_sync(self._spool.seek, 0)
+        while chunk := await anyio.to_thread.run_sync(self._spool.read, _CHUNK):
+            yield chunk
+
+    def __del__(self) -> None:
+        self._spool.close()
+
+    def _write(self, chunk: bytes | str) -> None:
+        octets = chunk.encode() if isinstance(chunk, str) else chunk
+        self._hasher.update(octets)
+        self.size += len(octets)
+        try:
+            self._spool.write(octets)
+        except OSError as error:
+            raise BodyError(
+                f"the body could not be spooled after {self.size} bytes: {error.strerror}; "
+                "free space, or name another place with Resources(spool_dir=...)"
+            ) from None
+
+    def _write_all(self, chunks: list[bytes | str]) -> None:
+        for chunk in chunks:
+            self._write(chunk)
+
+    def _finish(self) -> None:
+        self._digest = self._hasher.digest()
+        self._source = ()
+
+    def _finished(self) -> bytes:
+        assert self._digest is not None
+        return self._digest

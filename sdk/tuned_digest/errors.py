@@ -1,0 +1,172 @@
+"""Every error this package raises, under one root.
+
+::
+
+    TunedDigestError
+    ├── ArgumentError (ValueError)       a constructor or a call was given something unusable
+    ├── MissingExtraError (ImportError)  an optional dependency is not installed
+    ├── PrivateKeyError                  a private key could not be read
+    ├── MalformedFieldError              a header field breaks the grammar of section 2
+    ├── UnsupportedAlgorithmError        no challenge on offer can be answered
+    ├── LimitExceededError               a server asked for more work than the client's limits
+    ├── BodyError                        a request body cannot be digested and sent again
+    ├── ProofNotFoundError               a search ran through all 2**32 candidates
+    ├── VerificationError                something presented to a server does not verify
+    │   ├── IdentityError                not a usable Ed25519 public key
+    │   ├── SignatureError               the signature is not the identity's over these bytes
+    │   └── ProofError                   the response is not the work for this request
+    └── RequestRejectedError             a server's answer to a request it does not accept
+
+An error takes one message and keyword evidence, all of it optional, so that it can be pickled.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArgumentError",
+    "BodyError",
+    "IdentityError",
+    "LimitExceededError",
+    "MalformedFieldError",
+    "MissingExtraError",
+    "PrivateKeyError",
+    "ProofError",
+    "ProofNotFoundError",
+    "RequestRejectedError",
+    "SignatureError",
+    "TunedDigestError",
+    "UnsupportedAlgorithmError",
+    "VerificationError",
+]
+
+
+class TunedDigestError(Exception):
+    """Stand at the root of every error this package raises.
+
+    Args:
+        message: What was wrong and what to do about it.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
+class ArgumentError(TunedDigestError, ValueError):
+    """Report an argument that cannot be used."""
+
+
+class MissingExtraError(TunedDigestError, ImportError):
+    """Report an optional dependency that is not installed.
+
+    Args:
+        message: Which feature needs it.
+        extra: The extra of this distribution that installs it.
+    """
+
+    def __init__(self, message: str, *, extra: str = "") -> None:
+        super().__init__(message)
+        self.extra = extra
+
+
+class PrivateKeyError(TunedDigestError):
+    """Report a private key that could not be read.
+
+    Args:
+        message: What was found instead, and what to do.
+        path: The key file, empty when the key did not come from a file.
+    """
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class MalformedFieldError(TunedDigestError):
+    """Report a header field that breaks the grammar of section 2.
+
+    Args:
+        message: What is wrong with it.
+        field: The name of the field.
+    """
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class UnsupportedAlgorithmError(TunedDigestError):
+    """Report that no challenge on offer can be answered.
+
+    Args:
+        message: What was offered.
+        algorithm: The algorithm as the server wrote it.
+    """
+
+    def __init__(self, message: str, *, algorithm: str = "") -> None:
+        super().__init__(message)
+        self.algorithm = algorithm
+
+
+class LimitExceededError(TunedDigestError):
+    """Report work beyond the client's limits, before any of it is done.
+
+    Args:
+        message: What was asked, what is allowed and how to allow it.
+        limit: The name of the `Limits` field that was exceeded.
+        asked: What the server asked for, in that field's unit.
+        allowed: What the client allows, in that field's unit.
+    """
+
+    def __init__(self, message: str, *, limit: str = "", asked: int = 0, allowed: int = 0) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.asked = asked
+        self.allowed = allowed
+
+
+class BodyError(TunedDigestError):
+    """Report a request body that cannot be digested and sent again."""
+
+
+class ProofNotFoundError(TunedDigestError):
+    """Report a search that ran through all 2**32 candidates (section 4)."""
+
+
+class VerificationError(TunedDigestError):
+    """Report something presented to a server that does not verify."""
+
+
+class IdentityError(VerificationError):
+    """Report an identity that is not a canonical Ed25519 point of large order."""
+
+
+class SignatureError(VerificationError):
+    """Report a signature that is not the identity's over these bytes."""
+
+
+class ProofError(VerificationError):
+    """Report a response that is not the work for this request."""
+
+
+class RequestRejectedError(TunedDigestError):
+    """Carry a server's answer to a request it does not accept (section 10).
+
+    Args:
+        message: The reason sent to the client.
+        status: The response's status code.
+        fields: The response's header fields, name and value.
+        body: The response's content, JSON.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        fields: tuple[tuple[str, str], ...] = (),
+        body: bytes = b"",
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.fields = fields
+        self.body = body

@@ -1,0 +1,386 @@
+"""One target's way through the scheme, without I/O: the whole client order stands here and nowhere else.
+
+An `Exchange` serves one target (method and URL) and has two moves. `authorize` is a generator of steps
+that ends in an Authorization value: digest the body, take a nonce as late as possible, prove, sign.
+`receive` reads a response: the next nonces to remember and the challenge to answer, if any.
+
+A driver performs the steps (`_drivers.py`); sending is the adapter's. The stop rules of section 7 are
+in `receive`, what is answered first in `_choose`.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "Digest",
+    "Exchange",
+    "Prove",
+    "Received",
+    "Remember",
+    "ResponseFields",
+    "Settings",
+    "Sign",
+    "Spend",
+    "Step",
+    "Take",
+    "Target",
+    "ask",
+    "guess_action",
+]
+
+import secrets
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar, cast
+
+from . import events
+from ._grammar import ACTIONS, SCHEMES, Dialect
+from .authorization import Authorization
+from .bodies import Body
+from .canonical import path_of, request_string
+from .challenge import (
+    CHALLENGE_FIELDS,
+    NEXT_NONCE_FIELDS,
+    Challenge,
+    NextNonce,
+    read_challenges,
+    read_next_nonces,
+)
+from .errors import ArgumentError, LimitExceededError, ProofNotFoundError, UnsupportedAlgorithmError
+from .origins import Origin
+from .proof.argon2 import draw_salt
+from .tuning import Limits, Work
+
+T = TypeVar("T")
+
+# Rejections that another worker or another request may have caused (section 7): answered once more.
+_TRANSIENT_REASONS = frozenset({"unknown nonce", "scope mismatch"})
+
+# Challenges one target takes up at most. Two are answered (section 7); a third and a fourth may be lost to
+# a nonce that another request has spent, or to a search that found nothing.
+_MAX_CHALLENGES = 4
+
+_GUESSES = {"GET": "read", "HEAD": "read", "OPTIONS": "read", "DELETE": "delete"}
+
+
+def guess_action(method: str, path: str) -> str:
+    """Guess which action a request is (section 7): a wrong guess costs a tenth of a second or a resend.
+
+    Args:
+        method: The request's method.
+        path: The path on the wire.
+
+    Returns:
+        ``read``, ``delete`` or ``update``.
+    """
+    return _GUESSES.get(method, "update")
+
+
+class Step(Generic[T]):
+    """Stand for one local action of an exchange, answered with a `T`."""
+
+    __slots__ = ()
+
+
+@dataclass(slots=True)
+class Digest(Step[bytes]):
+    """Ask for BLAKE3-256 of the bytes that will be sent."""
+
+    body: Body
+
+
+@dataclass(slots=True)
+class Take(Step[NextNonce | None]):
+    """Ask the cache for a nonce."""
+
+    origin: Origin
+    action: str
+
+
+@dataclass(slots=True)
+class Spend(Step[bool]):
+    """Ask the cache whether the nonce of a challenge may be sent."""
+
+    origin: Origin
+    nonce: str = field(repr=False)
+
+
+@dataclass(slots=True)
+class Remember(Step[None]):
+    """Ask the cache to keep next nonces."""
+
+    origin: Origin
+    nonces: Sequence[NextNonce]
+
+
+@dataclass(slots=True)
+class Prove(Step[str]):
+    """Ask for the response to a request string."""
+
+    request_string: bytes = field(repr=False)
+    work: Work
+    nonce: str = field(repr=False)
+    salt: bytes = field(repr=False)
+
+
+@dataclass(slots=True)
+class Sign(Step[bytes]):
+    """Ask for a signature."""
+
+    message: bytes = field(repr=False)
+
+
+def ask(step: Step[T]) -> Generator[Step[object], object, T]:
+    """Yield a step to the driver and hand its answer back under its own type.
+
+    Args:
+        step: The step.
+
+    Returns:
+        What the driver answered.
+    """
+    return cast("T", (yield cast("Step[object]", step)))
+
+
+class ResponseFields(Protocol):
+    """Give the values of a header field, one for each line, in any letter case."""
+
+    def __call__(self, name: str, /) -> Sequence[str]:
+        """Look a field up.
+
+        Args:
+            name: The field's name.
+
+        Returns:
+            Its values, empty when it is absent.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Name what one exchange is about.
+
+    Args:
+        method: The method on the request line, upper case.
+        origin: Where the request goes.
+        path: The request target on the wire, percent-encoded, with its query.
+    """
+
+    method: str
+    origin: Origin
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Hold what an auth object was told.
+
+    Args:
+        public_key: The identity, 32 bytes.
+        limits: The most work a server may ask for.
+        schemes: The schemes answered, in order of preference.
+        action: Method and path on the wire to action.
+        signed_path: Path on the wire to the path the server verifies, None for the same.
+        on_event: Called with each event.
+        randomness: Gives that many random bytes.
+        clock: Gives seconds, never going back.
+
+    Raises:
+        ArgumentError: If a scheme is unknown or there is none.
+    """
+
+    public_key: bytes
+    limits: Limits = Limits()
+    schemes: Sequence[str] = SCHEMES
+    action: Callable[[str, str], str] = guess_action
+    signed_path: Callable[[str], str] | None = None
+    on_event: Callable[[events.Event], None] | None = None
+    randomness: Callable[[int], bytes] = secrets.token_bytes
+    clock: Callable[[], float] = time.perf_counter
+
+    def __post_init__(self) -> None:
+        if not self.schemes or not set(self.schemes) <= set(SCHEMES):
+            raise ArgumentError(f"schemes are some of {SCHEMES}, not {self.schemes!r}")
+
+    def emit(self, event: events.Event) -> None:
+        """Report an event."""
+        if self.on_event is not None:
+            self.on_event(event)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Hold what a response brought.
+
+    Args:
+        nonces: The next nonces to remember.
+        challenge: The challenge to answer, None when the response goes to the caller.
+    """
+
+    nonces: Sequence[NextNonce]
+    challenge: Challenge | None
+
+
+class Exchange:
+    """Take one target through the scheme.
+
+    Args:
+        target: The method and URL.
+        body: The bytes that will be sent.
+        settings: What the auth object was told.
+        sent: The nonce this target was already sent with, where a client library forwarded one.
+    """
+
+    def __init__(self, target: Target, body: Body, settings: Settings, *, sent: str = "") -> None:
+        self._target = target
+        self._body = body
+        self._settings = settings
+        self._sent = {sent}
+        self._challenges = 0
+        self._answers = 0
+
+    def authorize(self, challenge: Challenge | None = None) -> Generator[Step[object], object, str | None]:
+        """Make the Authorization value for the next send.
+
+        Args:
+            challenge: The challenge to answer, None to use a nonce from the cache.
+
+        Returns:
+            The value, None when there is no nonce to sign with: the request is then sent without, to
+            be challenged.
+
+        Raises:
+            BodyError: If the body cannot be digested.
+        """
+        digest = yield from ask(Digest(self._body))
+        path = path_of(self._target.path)
+        action = self._action(path)
+        signed_path = self._settings.signed_path(path) if self._settings.signed_path else path
+        if challenge is not None:
+            self._challenges += 1
+            self._sent.add(challenge.nonce)
+            if not (yield from ask(Spend(self._target.origin, challenge.nonce))):
+                return None
+            assert challenge.work is not None  # `_choose` hands back no other
+            value = yield from self._sign(
+                challenge.nonce, challenge.work, challenge.dialect, signed_path, digest
+            )
+            if value:
+                self._answers += 1
+                self._signed(challenge.scheme, chained=False)
+            return value
+        while nonce := (yield from ask(Take(self._target.origin, action))):
+            work = self._preferred(nonce.works)
+            value = yield from self._sign(nonce.nonce, work, nonce.dialect, signed_path, digest)
+            if value:
+                self._sent.add(nonce.nonce)
+                self._signed(work.scheme, chained=True)
+                return value
+        return None
+
+    def receive(self, status: int, fields: ResponseFields, reason: str = "") -> Received:
+        """Read a response to what was sent.
+
+        Args:
+            status: Its status code.
+            fields: Its header fields.
+            reason: The reason in a 401's body, where the adapter has read it (see `wants_reason`).
+
+        Returns:
+            The next nonces to remember, and the challenge to answer.
+
+        Raises:
+            MalformedFieldError: If a challenge that would be answered breaks the grammar.
+            UnsupportedAlgorithmError: If there are challenges and none can be answered.
+            LimitExceededError: If the chosen challenge is beyond the limits.
+        """
+        nonces = self._harvest(fields)
+        if status != 401 or self._is_final(reason):
+            return Received(nonces, None)
+        challenges = read_challenges(*(fields(name) for name in CHALLENGE_FIELDS))
+        challenge = self._choose(challenges)
+        if challenge is None or challenge.nonce in self._sent:
+            return Received(nonces, None)
+        assert challenge.work is not None  # `_choose` hands back no other
+        self._settings.emit(
+            events.ChallengeReceived(
+                self._target.origin, challenge.scheme, challenge.work, challenge.actions, reason
+            )
+        )
+        return Received(nonces, challenge)
+
+    @property
+    def wants_reason(self) -> bool:
+        """Tell whether the reason in a 401's body decides what happens next."""
+        return self._answers == 1
+
+    def _is_final(self, reason: str) -> bool:
+        """Apply section 7: one challenge is answered, and once more after a reason that may pass."""
+        if self._challenges == _MAX_CHALLENGES or self._answers > 1:
+            return True
+        return self._answers == 1 and reason not in _TRANSIENT_REASONS
+
+    def _harvest(self, fields: ResponseFields) -> list[NextNonce]:
+        nonces, dropped = read_next_nonces(*(fields(name) for name in NEXT_NONCE_FIELDS))
+        for drop in dropped:
+            self._settings.emit(events.NextNonceDropped(self._target.origin, drop.field, drop.problem))
+        return [nonce for nonce in nonces if self._usable(nonce)]
+
+    def _usable(self, nonce: NextNonce) -> bool:
+        """Leave out a nonce that no request could be signed under: the challenge will say why."""
+        if not set(nonce.works) & set(self._settings.schemes):
+            return False
+        try:
+            self._settings.limits.check(self._preferred(nonce.works))
+        except LimitExceededError as error:
+            problem = str(error)
+            self._settings.emit(events.NextNonceDropped(self._target.origin, NEXT_NONCE_FIELDS[0], problem))
+            return False
+        return bool(nonce.scopes)
+
+    def _choose(self, challenges: list[Challenge]) -> Challenge | None:
+        """Find the first usable challenge in the order of the preferred schemes."""
+        for scheme in self._settings.schemes:
+            for challenge in challenges:
+                if challenge.scheme == scheme and challenge.work is not None:
+                    self._settings.limits.check(challenge.work)
+                    return challenge
+        if challenges:
+            offered = ", ".join(
+                f"{challenge.scheme} with {challenge.algorithm[:80]!r}" for challenge in challenges
+            )
+            raise UnsupportedAlgorithmError(
+                f"the server offers {offered}; this client answers {', '.join(self._settings.schemes)}",
+                algorithm=challenges[0].algorithm,
+            )
+        return None
+
+    def _preferred(self, works: Mapping[str, Work]) -> Work:
+        return next(works[scheme] for scheme in self._settings.schemes if scheme in works)
+
+    def _action(self, path: str) -> str:
+        action = self._settings.action(self._target.method, path)
+        if action not in ACTIONS:
+            raise ArgumentError(f"an action is one of {', '.join(ACTIONS)}, not {action!r}")
+        return action
+
+    def _sign(
+        self, nonce: str, work: Work, dialect: Dialect, signed_path: str, digest: bytes
+    ) -> Generator[Step[object], object, str | None]:
+        """Prove and sign under one nonce; None when a search finds nothing."""
+        origin, clock = self._target.origin, self._settings.clock
+        string = request_string(nonce, self._target.method, signed_path, digest)
+        self._settings.emit(events.WorkStarted(origin, work))
+        started = clock()
+        try:
+            salt = draw_salt(self._settings.randomness)
+            response = yield from ask(Prove(string, work, nonce, salt))
+        except ProofNotFoundError:
+            return None
+        self._settings.emit(events.WorkFinished(origin, work, clock() - started))
+        signature = yield from ask(Sign(response.encode("ascii")))
+        return str(Authorization(work.scheme, self._settings.public_key, nonce, response, signature, dialect))
+
+    def _signed(self, scheme: str, *, chained: bool) -> None:
+        self._settings.emit(events.RequestSigned(self._target.origin, self._target.method, scheme, chained))

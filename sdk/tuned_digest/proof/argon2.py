@@ -1,0 +1,91 @@
+"""The Argon2 digest of a request string (section 4, RFC 9106)."""
+
+from __future__ import annotations
+
+__all__ = ["SALT_SIZE", "argon2_response", "draw_salt", "verify_argon2"]
+
+import hmac
+from collections.abc import Callable
+
+from argon2.low_level import ARGON2_VERSION, Type, hash_secret_raw
+
+from .._grammar import decode_base64, encode_base64
+from ..errors import ArgumentError, MalformedFieldError, ProofError
+from ..tuning import Tuning
+
+SALT_SIZE = 16  # bytes, section 4
+_SALT_SIZES = range(8, 49)  # bytes accepted, section 4
+_HASH_SIZE = 32  # bytes, section 4
+_TYPES = {"argon2d": Type.D, "argon2i": Type.I, "argon2id": Type.ID}
+
+
+def draw_salt(randomness: Callable[[int], bytes]) -> bytes:
+    """Draw a salt whose base64 cannot be mistaken for a search's response.
+
+    Args:
+        randomness: Gives that many random bytes.
+
+    Returns:
+        16 bytes.
+    """
+    while True:
+        salt = randomness(SALT_SIZE)
+        if not encode_base64(salt).startswith("blake3"):
+            return salt
+
+
+def argon2_response(request_string: bytes, tuning: Tuning, salt: bytes) -> str:
+    """Digest a request string.
+
+    Args:
+        request_string: The request string (section 3).
+        tuning: The parameters.
+        salt: 8 to 48 bytes.
+
+    Returns:
+        ``b64(salt)$b64(hash)``.
+
+    Raises:
+        ArgumentError: If the salt is shorter or longer.
+    """
+    if len(salt) not in _SALT_SIZES:
+        raise ArgumentError(
+            f"a salt has {_SALT_SIZES.start} to {_SALT_SIZES.stop - 1} bytes, not {len(salt)}"
+        )
+    return f"{encode_base64(salt)}${encode_base64(_digest(request_string, tuning, salt))}"
+
+
+def verify_argon2(request_string: bytes, tuning: Tuning, response: str) -> None:
+    """Digest a request string again and compare, in constant time.
+
+    Args:
+        request_string: The request string as the server builds it.
+        tuning: The parameters stored with the nonce.
+        response: The response presented.
+
+    Raises:
+        ProofError: If the response is malformed or of another request.
+    """
+    salt_text, _, hash_text = response.partition("$")
+    try:
+        salt = decode_base64(salt_text, "response", "salt")
+        presented = decode_base64(hash_text, "response", "hash")
+    except MalformedFieldError as error:
+        raise ProofError(str(error)) from None
+    if len(salt) not in _SALT_SIZES or len(presented) != _HASH_SIZE:
+        raise ProofError("response: the salt or the hash has an impossible size")
+    if not hmac.compare_digest(presented, _digest(request_string, tuning, salt)):
+        raise ProofError("the response is not the digest of this request")
+
+
+def _digest(request_string: bytes, tuning: Tuning, salt: bytes) -> bytes:
+    return hash_secret_raw(
+        secret=request_string,
+        salt=salt,
+        time_cost=tuning.passes,
+        memory_cost=tuning.memory_kib,
+        parallelism=tuning.lanes,
+        hash_len=_HASH_SIZE,
+        type=_TYPES[tuning.variant],
+        version=ARGON2_VERSION,
+    )

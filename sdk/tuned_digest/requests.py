@@ -1,0 +1,210 @@
+"""Sign the requests of requests' sessions.
+
+requests calls an auth object once per request, when it is prepared, and its response hook once per hop
+and per re-send. So the hook keeps no exchange open: it begins one with each response it is given, and
+answers a challenge by sending the request again itself.
+"""
+
+from __future__ import annotations
+
+__all__ = ["TunedDigestAuth"]
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, TypeVar, cast
+
+from ._auth import AuthBase, Journey, as_library_error, merge_cookies
+from ._drivers import run_blocking
+from ._work import Resources
+from .authorization import is_ours
+from .bodies import Body, BytesBody, SpooledBody
+from .challenge import REASON_LIMIT
+from .errors import ArgumentError, MissingExtraError, TunedDigestError
+from .exchange import ResponseFields, Step, Target
+from .origins import Origin
+
+try:
+    import requests
+    import urllib3
+    from requests.auth import AuthBase as RequestsAuthBase
+    from requests.cookies import RequestsCookieJar, extract_cookies_to_jar, get_cookie_header
+except ImportError as error:
+    raise MissingExtraError(
+        "requests is not installed: pip install 'tuned-digest[requests]'", extra="requests"
+    ) from error
+
+T = TypeVar("T")
+
+_CHUNK = 64 * 1024  # bytes read from a file at a time
+
+
+class TunedDigestAuth(AuthBase, RequestsAuthBase):  # noqa: D101
+    __doc__ = AuthBase.__doc__
+
+    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Sign a request if there is a nonce for it, and answer its challenges.
+
+        Args:
+            r: The request, prepared.
+
+        Returns:
+            It.
+
+        Raises:
+            TunedDigestError: Also a `requests.RequestException`, if it cannot be signed.
+        """
+        hook = _Hook(self, self._resources, r)
+        hook.run(Journey(self, hook.messages, hook.since).depart(r), request=r)
+        r.register_hook("response", hook)
+        return r
+
+
+class _Hook:
+    """Read each response of one request and of its redirects."""
+
+    def __init__(
+        self, auth: TunedDigestAuth, resources: Resources, request: requests.PreparedRequest
+    ) -> None:
+        self._auth = auth
+        self.messages = _Messages(resources)
+        try:
+            self.since = self.messages.target(request).origin
+        except ArgumentError:
+            self.since = Origin("", "", 0)  # a transport of its own: an origin that no other equals
+
+    def __call__(self, response: requests.Response, **sending: Any) -> requests.Response:
+        journey = Journey(self._auth, self.messages, self.since)
+        first = response.request
+        while again := self.run(journey.arrive(response), request=response.request, response=response):
+            previous = response
+            response = previous.connection.send(again, **sending)
+            response.history = [*previous.history, previous]
+            response.request = again
+        if response.is_redirect:
+            self.messages.authorize(first, None)  # requests makes the next hop from this one
+        return response
+
+    def run(self, steps: Generator[Step[object], object, T], **exchanged: object) -> T:
+        """Run steps, with errors that ``except requests.RequestException`` catches."""
+        try:
+            return run_blocking(steps, self._auth._job)
+        except TunedDigestError as error:
+            raise as_library_error(error, requests.RequestException, **exchanged) from error
+
+    def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
+        # A response pickles its request, and that its hooks: what comes back signs nothing.
+        return _inert_hook, ()
+
+
+class _Messages:
+    """Read and write requests' messages."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+
+    def target(self, request: requests.PreparedRequest) -> Target:
+        return Target(request.method or "", Origin.parse(request.url or ""), request.path_url)
+
+    def authorization(self, request: requests.PreparedRequest) -> str | None:
+        return _text(request.headers.get("Authorization"))
+
+    def body(self, request: requests.PreparedRequest) -> Body:
+        body = request.body
+        if isinstance(body, SpooledBody):
+            return body
+        if isinstance(body, str):
+            body = request.body = body.encode()  # as urllib3 would send it
+        if not body:
+            return BytesBody(b"")
+        if isinstance(body, bytes | bytearray):
+            return BytesBody(bytes(body))
+        spooled = SpooledBody(
+            _chunks(body), memory_kib=self._resources.spool_kib, directory=self._resources.spool_dir
+        )
+        request.body = spooled
+        # The name is requests' own.
+        request._body_position = 0  # a redirect may send it again, if this is a number and there is a seek
+        return spooled
+
+    def authorize(self, request: requests.PreparedRequest, value: str | None) -> None:
+        if value is not None:
+            request.headers["Authorization"] = value
+        elif is_ours(self.authorization(request) or ""):
+            del request.headers["Authorization"]
+
+    def request(self, response: requests.Response) -> requests.PreparedRequest:
+        return response.request
+
+    def status(self, response: requests.Response) -> int:
+        return response.status_code
+
+    def fields(self, response: requests.Response) -> ResponseFields:
+        def values(name: str, /) -> Sequence[str]:
+            if isinstance(response.raw, urllib3.BaseHTTPResponse | _ResumedRaw):
+                return list(response.raw.headers.getlist(name))  # response.headers has them merged
+            return [response.headers[name]] if name in response.headers else []
+
+        return values
+
+    def head(self, response: requests.Response) -> bytes:
+        try:
+            response.raw = _ResumedRaw(response.raw)
+        except urllib3.exceptions.HTTPError as error:
+            raise requests.ConnectionError(error, request=response.request, response=response) from error
+        head: bytes = response.raw.head
+        return head
+
+    def again(self, response: requests.Response) -> requests.PreparedRequest:
+        if not isinstance(response.raw, _ResumedRaw):
+            self.head(response)
+        cast("_ResumedRaw", response.raw).forget_rest()
+        response.close()
+        request = response.request.copy()
+        fresh = RequestsCookieJar()
+        extract_cookies_to_jar(fresh, response.request, response.raw)
+        existing = _text(request.headers.pop("Cookie", None))
+        cookies = merge_cookies(existing, get_cookie_header(fresh, request))
+        if cookies:
+            request.headers["Cookie"] = cookies
+        return request
+
+
+class _ResumedRaw:
+    """A urllib3 response whose beginning was read already; everything else is as it was."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self.head: bytes = raw.read(REASON_LIMIT, decode_content=True)
+        self._rest_wanted = True
+
+    def forget_rest(self) -> None:
+        """Let what was read be all there is."""
+        self._rest_wanted = False
+
+    def stream(self, amount: int = _CHUNK, decode_content: bool | None = None) -> Iterator[bytes]:
+        """Give the beginning again, then the rest."""
+        if self.head:
+            yield self.head
+        if self._rest_wanted:
+            # Not its stream(): that would look for a chunk's size where this reading stopped.
+            yield from iter(lambda: self._raw.read(amount, decode_content=decode_content), b"")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+
+def _text(value: str | bytes | None) -> str | None:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+def _chunks(body: Any) -> Iterable[bytes | str]:
+    if not hasattr(body, "read"):
+        return cast("Iterable[bytes | str]", body)
+    return iter(lambda: body.read(_CHUNK), type(body.read(0))())
+
+
+def _inert_hook() -> Callable[..., None]:
+    return _pass
+
+
+def _pass(response: requests.Response, **sending: Any) -> None:
+    return None

@@ -1,0 +1,121 @@
+"""Which action a request is, and what it costs (sections 1, 7 and 10).
+
+To price by route, by load or otherwise, subclass `Policy` and override `action`, `price` and `floor`.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Policy"]
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+
+from .._grammar import ACTIONS
+from ..tuning import ACCESS_TUNING, CREATE_TUNING, SearchCost, Tuning, Work
+
+_ACTIONS_BY_METHOD = {
+    "GET": "read",
+    "HEAD": "read",
+    "OPTIONS": "read",
+    "QUERY": "read",
+    "PATCH": "update",
+    "DELETE": "delete",
+    "POST": "create",
+}
+
+Prices = Mapping[str, Work]
+
+
+class Policy:
+    """Ask for the deployed work: little for everyday use, seconds for creating things.
+
+    A search is far cheaper than Argon2 even at high cost. Where the cost is what stands between an
+    API and abuse, offer creation without it: ``create_cost=None`` (section 10).
+
+    Args:
+        access: The Argon2 work of everything but creating; None offers none.
+        create: The Argon2 work of creating; None offers none.
+        access_cost: The search cost of everything but creating, bits; None offers none.
+        create_cost: The search cost of creating, bits; None offers none.
+        exists: Path on the wire to whether a resource is there, sync or async: a PUT to one that is
+            there is an update. Without it every PUT is a create. It must not block.
+    """
+
+    def __init__(
+        self,
+        *,
+        access: Tuning | None = ACCESS_TUNING,
+        create: Tuning | None = CREATE_TUNING,
+        access_cost: int | None = 1,
+        create_cost: int | None = 1,
+        exists: Callable[[str], bool | Awaitable[bool]] | None = None,
+    ) -> None:
+        self._access = _prices(access, access_cost)
+        self._create = _prices(create, create_cost)
+        self._exists = exists
+
+    async def action(self, method: str, path: str) -> str:
+        """Find out which action a request is.
+
+        Args:
+            method: Its method.
+            path: Its path on the wire.
+
+        Returns:
+            The action; ``update`` for a method that is not known.
+        """
+        if method != "PUT":
+            return _ACTIONS_BY_METHOD.get(method, "update")
+        found = self._exists(path) if self._exists else False
+        return "update" if (await found if inspect.isawaitable(found) else found) else "create"
+
+    def price(self, action: str) -> Prices:
+        """Set the work a new nonce for an action asks for.
+
+        Args:
+            action: The action.
+
+        Returns:
+            The work by scheme.
+        """
+        return self._create if action == "create" else self._access
+
+    def floor(self, action: str) -> Prices:
+        """Set the least work that is still accepted for an action.
+
+        A policy whose price follows load lets this lag behind, or every next nonce in clients' hands is
+        refused when the price rises.
+
+        Args:
+            action: The action.
+
+        Returns:
+            The work by scheme: here, the price.
+        """
+        return self.price(action)
+
+    def scopes(self) -> list[tuple[frozenset[str], Prices]]:
+        """Group the actions by price, for next nonces: creating comes last (section 6).
+
+        Returns:
+            Each scope with its price.
+        """
+        groups: list[tuple[set[str], Prices]] = []
+        for action in ACTIONS:
+            price = self.price(action)
+            for actions, of_group in groups:
+                if of_group == price and action != "create":
+                    actions.add(action)
+                    break
+            else:
+                groups.append(({action}, price))
+        return [(frozenset(actions), price) for actions, price in groups]
+
+
+def _prices(tuning: Tuning | None, cost: int | None) -> Prices:
+    works: list[Work] = []
+    if tuning is not None:
+        works.append(tuning)
+    if cost is not None:
+        works.append(SearchCost(cost))
+    return {work.scheme: work for work in works}

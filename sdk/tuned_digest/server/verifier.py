@@ -1,0 +1,302 @@
+"""One request's way through verification, without I/O, in the order of section 10.
+
+`Verifier.verify` is a generator of steps like the client's exchange, and raises what it does not accept.
+Cheap checks come first, the nonce is burned before anything dear is done, the body is read last.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Caller", "IncomingRequest", "Verifier"]
+
+import json
+import secrets
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .._grammar import SCHEMES, Dialect, encode_base64
+from ..authorization import Authorization, read_authorization
+from ..canonical import is_signable, request_string
+from ..challenge import (
+    CHALLENGE_FIELDS,
+    NEXT_NONCE_FIELDS,
+    Challenge,
+    write_challenge,
+    write_next_nonce,
+)
+from ..errors import (
+    ArgumentError,
+    IdentityError,
+    MalformedFieldError,
+    ProofError,
+    RequestRejectedError,
+    SignatureError,
+)
+from ..exchange import Step, ask
+from ..signers import verify_identity, verify_signature
+from ..tuning import Work
+from .policy import Policy
+from .stores import AsyncNonceStore, Grant, NonceStore
+
+NONCE_SIZE = 32  # bytes, section 1
+
+Fields = tuple[tuple[str, str], ...]
+
+_JSON_FIELDS: Fields = (("Cache-Control", "no-store"), ("Content-Type", "application/json"))
+
+# RFC 9111 section 3.5: what lets a shared cache keep the response to a request with Authorization.
+_SHARED = frozenset({"public", "s-maxage", "must-revalidate"})
+_UNSHARED = frozenset({"private", "no-store"})
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Say who called, as proved by a verified request: the only trusted view of it.
+
+    Args:
+        identity: The public key, base64 without padding.
+        account: What the identity is registered as, None where identities are not registered.
+        action: The action the request was accepted for.
+    """
+
+    identity: str
+    account: object
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingRequest:
+    """Hold what a server knows of a request before its body.
+
+    Args:
+        method: The method on the request line.
+        path: The path on the wire, percent-encoded, without the query.
+        authorization: The values of ``Authorization``, one for each field line.
+    """
+
+    method: str
+    path: str
+    authorization: Sequence[str] = field(repr=False)
+
+
+@dataclass(slots=True)
+class Classify(Step[str]):
+    """Ask the policy which action a request is."""
+
+    method: str
+    path: str
+
+
+@dataclass(slots=True)
+class TakeGrant(Step[Grant | None]):
+    """Ask the store for a nonce, burning it."""
+
+    nonce: str = field(repr=False)
+
+
+@dataclass(slots=True)
+class PutGrant(Step[None]):
+    """Ask the store to keep a nonce."""
+
+    nonce: str = field(repr=False)
+    grant: Grant
+
+
+@dataclass(slots=True)
+class FindAccount(Step[object]):
+    """Ask for the account of an identity."""
+
+    identity: str
+
+
+@dataclass(slots=True)
+class ReadBody(Step[bytes | None]):
+    """Ask for the body's digest, None when it is over the limit."""
+
+
+@dataclass(slots=True)
+class VerifyProof(Step[None]):
+    """Ask for the work to be checked; answered with `ProofError` when it does not hold."""
+
+    request_string: bytes = field(repr=False)
+    work: Work
+    response: str = field(repr=False)
+    nonce: str = field(repr=False)
+
+
+class Verifier:
+    """Verify requests, challenge those that are not signed, and grant next nonces.
+
+    Args:
+        store: Where issued nonces are kept.
+        policy: Which action a request is, and what it costs.
+        accounts: Identity (base64) to account, None for an unknown one; sync or async. Without it any
+            identity may call.
+        signed_path: Path on the wire to the path clients sign, where they sign another.
+        dialect: ``deployed`` or ``list``: how challenges and next nonces are written.
+        repeat_fields: Also write ``uno-www-authn`` and ``uno-authn-info``, for browsers.
+        randomness: Gives that many random bytes.
+
+    Raises:
+        ArgumentError: If the dialect is unknown.
+    """
+
+    def __init__(
+        self,
+        store: NonceStore | AsyncNonceStore,
+        *,
+        policy: Policy | None = None,
+        accounts: Callable[[str], object | Awaitable[object]] | None = None,
+        signed_path: Callable[[str], str] | None = None,
+        dialect: Dialect = "deployed",
+        repeat_fields: bool = True,
+        randomness: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        if dialect not in ("deployed", "list"):
+            raise ArgumentError(f"a dialect is deployed or list, not {dialect!r}")
+        self.store = store
+        self.policy = policy or Policy()
+        self.accounts = accounts
+        self._signed_path = signed_path
+        self._dialect: Dialect = dialect
+        self._repeat_fields = repeat_fields
+        self._randomness = randomness
+
+    def verify(self, request: IncomingRequest) -> Generator[Step[object], object, Caller]:
+        """Verify one request.
+
+        Args:
+            request: The request.
+
+        Returns:
+            Who called.
+
+        Raises:
+            RequestRejectedError: If it is not accepted; it carries the response.
+        """
+        if not is_signable(request.method, request.path):
+            raise _refused(405, "this method is not served here")
+        if not request.path.startswith("/") or not request.path.isascii():
+            raise _refused(400, "the request target is not a path")
+        credential = self._credential(request)
+        if credential is None:
+            raise (yield from self._challenged(request, "authorization required"))
+        account = yield from self._authenticated(request, credential)
+        grant = yield from ask(TakeGrant(credential.nonce))
+        if grant is None:
+            raise (yield from self._challenged(request, "unknown nonce"))
+        action = yield from ask(Classify(request.method, request.path))
+        work, floor = grant.prices.get(credential.scheme), self.policy.floor(action).get(credential.scheme)
+        if action not in grant.scope or work is None or floor is None or not work.reaches(floor):
+            raise (yield from self._challenged(request, "scope mismatch"))
+        digest = yield from ask(ReadBody())
+        if digest is None:
+            raise _refused(413, "the body is larger than this server takes")
+        path = self._signed_path(request.path) if self._signed_path else request.path
+        string = request_string(credential.nonce, request.method, path, digest)
+        try:
+            yield from ask(VerifyProof(string, work, credential.response, credential.nonce))
+        except ProofError:
+            raise (yield from self._challenged(request, "challenge verification failed")) from None
+        return Caller(encode_base64(credential.identity), account, action)
+
+    def grant_next(self, status: int, cache_control: str) -> Generator[Step[object], object, Fields]:
+        """Grant next nonces with the response to a verified request (section 6).
+
+        Args:
+            status: The response's status code.
+            cache_control: Its Cache-Control field, empty where there is none.
+
+        Returns:
+            The header fields to add: none to a 401, a 5xx or what a shared cache may keep.
+        """
+        if status == 401 or status >= 500 or is_publicly_cacheable(cache_control):
+            return ()
+        fields: list[tuple[str, str]] = []
+        repeated: list[tuple[str, str]] = []
+        for scope, prices in self.policy.scopes():
+            if not prices:
+                continue
+            nonce = yield from self._issue(Grant(prices, scope, chained=True))
+            for scheme in SCHEMES:
+                if scheme not in prices:
+                    continue
+                value = write_next_nonce(nonce, prices[scheme], scope, self._dialect)
+                fields.append((NEXT_NONCE_FIELDS[0], value))
+                if scheme == SCHEMES[1] and self._repeat_fields:
+                    repeated.append((NEXT_NONCE_FIELDS[1], value))
+        return (*fields, *repeated)
+
+    def _credential(self, request: IncomingRequest) -> Authorization | None:
+        try:
+            return read_authorization(request.authorization)
+        except MalformedFieldError as error:
+            raise _refused(400, str(error)) from None
+
+    def _authenticated(
+        self, request: IncomingRequest, credential: Authorization
+    ) -> Generator[Step[object], object, object]:
+        """Check identity, signature and registration; what fails here has burned its nonce too."""
+        try:
+            verify_identity(credential.identity)
+            verify_signature(credential.identity, credential.response.encode("ascii"), credential.signature)
+        except IdentityError as error:
+            yield from ask(TakeGrant(credential.nonce))
+            raise _refused(400, str(error)) from None
+        except SignatureError:
+            yield from ask(TakeGrant(credential.nonce))
+            raise (yield from self._challenged(request, "signature verification failed")) from None
+        if self.accounts is None:
+            return None
+        account = yield from ask(FindAccount(encode_base64(credential.identity)))
+        if account is None:
+            yield from ask(TakeGrant(credential.nonce))
+            raise (yield from self._challenged(request, "unknown identity"))
+        return account
+
+    def _challenged(
+        self, request: IncomingRequest, reason: str
+    ) -> Generator[Step[object], object, RequestRejectedError]:
+        """Make a 401 with a fresh nonce, the same under each scheme."""
+        action = yield from ask(Classify(request.method, request.path))
+        prices = self.policy.price(action)
+        actions = frozenset({action})
+        nonce = yield from self._issue(Grant(prices, actions, chained=False))
+        fields: list[tuple[str, str]] = []
+        repeated: list[tuple[str, str]] = []
+        for scheme in SCHEMES:
+            if scheme not in prices:
+                continue
+            work = prices[scheme]
+            value = write_challenge(Challenge(scheme, nonce, str(work), work, actions, self._dialect))
+            fields.append((CHALLENGE_FIELDS[0], value))
+            if scheme == SCHEMES[1] and self._repeat_fields:
+                repeated.append((CHALLENGE_FIELDS[1], value))
+        body = _json({"reason": reason, "action": action})
+        return RequestRejectedError(reason, status=401, fields=(*fields, *repeated, *_JSON_FIELDS), body=body)
+
+    def _issue(self, grant: Grant) -> Generator[Step[object], object, str]:
+        nonce = encode_base64(self._randomness(NONCE_SIZE))
+        yield from ask(PutGrant(nonce, grant))
+        return nonce
+
+
+def is_publicly_cacheable(cache_control: str) -> bool:
+    """Tell whether a shared cache may keep the response to a signed request (RFC 9111 section 3.5).
+
+    Args:
+        cache_control: The response's Cache-Control field.
+
+    Returns:
+        True when it may.
+    """
+    directives = {directive.strip(" \t").partition("=")[0].lower() for directive in cache_control.split(",")}
+    return bool(directives & _SHARED) and not directives & _UNSHARED
+
+
+def _refused(status: int, message: str) -> RequestRejectedError:
+    """Make a refusal that brings no nonce."""
+    return RequestRejectedError(message, status=status, fields=_JSON_FIELDS, body=_json({"message": message}))
+
+
+def _json(content: Mapping[str, str]) -> bytes:
+    return json.dumps(content).encode("ascii")
