@@ -1,0 +1,93 @@
+"""Real servers for tests: uvicorn on a free loopback port, in a thread, counting what it is asked."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+
+from tuned_digest import Tuning
+from tuned_digest.server.asgi import Application, Message, Receive, Scope, Send
+
+QUICK = Tuning("argon2d", 64, 1, 1)
+"""Access tuning for tests that are not about the work."""
+
+QUICK_CREATE = Tuning("argon2d", 128, 1, 1)
+"""Create tuning for tests that are not about the work: dearer than `QUICK`."""
+
+
+@dataclass
+class Served:
+    """A server that is accepting connections."""
+
+    url: str
+    requests: list["Seen"] = field(default_factory=list)
+
+    @property
+    def statuses(self) -> list[int]:
+        """The statuses of all responses so far."""
+        return [seen.status for seen in self.requests]
+
+
+@dataclass
+class Seen:
+    """One request the server got, and what it answered."""
+
+    method: str
+    target: str
+    headers: list[tuple[bytes, bytes]]
+    status: int = 0
+
+    def field(self, name: str) -> list[str]:
+        """The values of one request field."""
+        return [value.decode("latin-1") for key, value in self.headers if key == name.lower().encode()]
+
+
+@contextmanager
+def serve(app: Application, **options: Any) -> Iterator[Served]:
+    """Serve an ASGI application until the block ends."""
+    served = Served("")
+
+    async def counting(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        target = scope["raw_path"].decode("ascii")
+        if scope["query_string"]:
+            target += "?" + scope["query_string"].decode("ascii")
+        seen = Seen(scope["method"], target, list(scope["headers"]))
+        served.requests.append(seen)
+
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                seen.status = message["status"]
+            await send(message)
+
+        await app(scope, receive, noting)
+
+    server = _Announcing(uvicorn.Config(counting, port=0, log_level="warning", **options))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        assert server.accepting.wait(30)
+        host, port = server.servers[0].sockets[0].getsockname()[:2]
+        scheme = "https" if "ssl_certfile" in options else "http"
+        served.url = f"{scheme}://{host}:{port}"
+        yield served
+    finally:
+        server.should_exit = True
+        thread.join(30)
+
+
+class _Announcing(uvicorn.Server):
+    """A server that says when it accepts connections."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.accepting = threading.Event()
+
+    async def startup(self, *args: Any, **kwargs: Any) -> None:
+        await super().startup(*args, **kwargs)
+        self.accepting.set()
