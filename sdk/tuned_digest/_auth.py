@@ -145,8 +145,10 @@ class AuthBase:
             return None
         return Exchange(target, body(), self._settings, sent=nonce_of(authorization))
 
-    def _warn_unanswered(self, origin: Origin, status: int, fields: ResponseFields) -> None:
-        if status == 401 and any(
+    def _warn_unanswered(self, origin: Origin, since: Origin, status: int, fields: ResponseFields) -> None:
+        if status != 401 or self._origins.serves(origin, since=since):
+            return
+        if any(
             names_our_scheme(value) for name in CHALLENGE_FIELDS for value in fields(name)
         ):
             self._warn(
@@ -186,11 +188,11 @@ class AuthBase:
 
     def _cached(self, call: Callable[[], object]) -> Job:
         # A cache of the caller's own may block on a file or a network.
-        return Inline(call) if isinstance(self._nonces, MemoryNonceCache) else Threaded(call)
+        return Inline(call) if type(self._nonces) is MemoryNonceCache else Threaded(call)
 
     def _signing(self, message: bytes) -> Job:
         call = functools.partial(self._signer.sign, message)
-        at_once = isinstance(self._signer, Ed25519Signer) or inspect.iscoroutinefunction(self._signer.sign)
+        at_once = type(self._signer) is Ed25519Signer or inspect.iscoroutinefunction(self._signer.sign)
         return Inline(call) if at_once else Threaded(call)
 
 
@@ -337,7 +339,7 @@ class Journey(Generic[RequestT, ResponseT]):
             origin = self._messages.target(request).origin
         except ArgumentError:
             return
-        self._auth._warn_unanswered(origin, status, fields)
+        self._auth._warn_unanswered(origin, self._since, status, fields)
 
 
 def nonce_of(authorization: str | None) -> str:

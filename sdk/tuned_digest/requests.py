@@ -74,7 +74,7 @@ class _Hook:
     def __call__(self, response: requests.Response, **sending: Any) -> requests.Response:
         journey = Journey(self._auth, self.messages, self.since)
         first = response.request
-        while again := self.run(journey.arrive(response), request=response.request, response=response):
+        while again := self._answered(journey, response):
             previous = response
             response = previous.connection.send(again, **sending)
             response.history = [*previous.history, previous]
@@ -82,6 +82,16 @@ class _Hook:
         if response.is_redirect:
             self.messages.authorize(first, None)  # requests makes the next hop from this one
         return response
+
+    def _answered(
+        self, journey: Journey[requests.PreparedRequest, requests.Response], response: requests.Response
+    ) -> requests.PreparedRequest | None:
+        """Read a response, and let go of its connection when that fails."""
+        try:
+            return self.run(journey.arrive(response), request=response.request, response=response)
+        except BaseException:
+            response.close()
+            raise
 
     def run(self, steps: Generator[Step[object], object, T], **exchanged: object) -> T:
         """Run steps, with errors that ``except requests.RequestException`` catches."""

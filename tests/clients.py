@@ -1,0 +1,167 @@
+"""The clients under test behind one face, so that each case is written once and holds for all.
+
+A new adapter is one more entry in `CLIENTS`.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import httpx
+import requests
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+import tuned_digest.httpx
+import tuned_digest.requests
+from tuned_digest import AsyncSigner, Signer
+
+Auth = tuned_digest.httpx.TunedDigestAuth | tuned_digest.requests.TunedDigestAuth
+
+
+@dataclass(frozen=True)
+class Result:
+    """A response, in one shape for all clients."""
+
+    status: int
+    content: bytes
+    history: list[int]
+    headers: dict[str, str]
+    sent: dict[str, str]
+    """The header fields of the last request."""
+    raw: Any
+
+
+class Client(Protocol):
+    """Send requests through one library."""
+
+    auth: Any
+    library_error: type[Exception]
+
+    def send(self, method: str, url: str, **options: Any) -> Result:
+        """Send one request. Options: body, json, form, files, headers, follow, auth, cookies."""
+        ...
+
+
+Connect = Callable[..., AbstractContextManager[Client]]
+
+
+class _Httpx:
+    library_error: type[Exception] = httpx.RequestError
+
+    def __init__(self, client: httpx.Client, auth: tuned_digest.httpx.TunedDigestAuth) -> None:
+        self.client = client
+        self.auth = auth
+
+    def send(self, method: str, url: str, **options: Any) -> Result:
+        return _from_httpx(self.client.request(method, url, **_httpx_options(options)))
+
+
+class _HttpxAsync:
+    library_error: type[Exception] = httpx.RequestError
+
+    def __init__(
+        self, client: httpx.AsyncClient, auth: tuned_digest.httpx.TunedDigestAuth, portal: BlockingPortal
+    ) -> None:
+        self.client = client
+        self.auth = auth
+        self.portal = portal
+
+    def send(self, method: str, url: str, **options: Any) -> Result:
+        async def request() -> httpx.Response:
+            return await self.client.request(method, url, **_httpx_options(options))
+
+        return _from_httpx(self.portal.call(request))
+
+
+class _Requests:
+    library_error: type[Exception] = requests.RequestException
+
+    def __init__(self, session: requests.Session, auth: tuned_digest.requests.TunedDigestAuth) -> None:
+        self.session = session
+        self.auth = auth
+
+    def send(self, method: str, url: str, **options: Any) -> Result:
+        response = self.session.request(
+            method,
+            url,
+            data=options.get("body", options.get("form")),
+            json=options.get("json"),
+            files=options.get("files"),
+            headers=options.get("headers"),
+            allow_redirects=options.get("follow", True),
+            auth=options.get("auth", self.auth),
+            timeout=30,
+        )
+        return Result(
+            response.status_code,
+            response.content,
+            [earlier.status_code for earlier in response.history],
+            {name.lower(): value for name, value in response.headers.items()},
+            {name.lower(): str(value) for name, value in response.request.headers.items()},
+            response,
+        )
+
+
+def _httpx_options(options: dict[str, Any]) -> dict[str, Any]:
+    renamed = {"body": "content", "form": "data", "follow": "follow_redirects"}
+    return {"follow_redirects": True, **{renamed.get(name, name): value for name, value in options.items()}}
+
+
+def _from_httpx(response: httpx.Response) -> Result:
+    return Result(
+        response.status_code,
+        response.content,
+        [earlier.status_code for earlier in response.history],
+        dict(response.headers),
+        dict(response.request.headers),
+        response,
+    )
+
+
+@contextmanager
+def connect_httpx(origin: Any, signer: Signer | AsyncSigner, **options: Any) -> Iterator[Client]:
+    """Connect an `httpx.Client`."""
+    auth = tuned_digest.httpx.TunedDigestAuth(origin, signer, **options)
+    with httpx.Client(auth=auth, timeout=30) as client:
+        yield _Httpx(client, auth)
+
+
+@contextmanager
+def _connect_httpx_async(
+    backend: str, origin: Any, signer: Signer | AsyncSigner, **options: Any
+) -> Iterator[Client]:
+    auth = tuned_digest.httpx.TunedDigestAuth(origin, signer, **options)
+    with ExitStack() as stack:
+        portal = stack.enter_context(start_blocking_portal(backend))
+        client = httpx.AsyncClient(auth=auth, timeout=30)
+        stack.enter_context(portal.wrap_async_context_manager(client))
+        yield _HttpxAsync(client, auth, portal)
+
+
+def connect_asyncio(
+    origin: Any, signer: Signer | AsyncSigner, **options: Any
+) -> AbstractContextManager[Client]:
+    """Connect an `httpx.AsyncClient` under asyncio."""
+    return _connect_httpx_async("asyncio", origin, signer, **options)
+
+
+def connect_trio(origin: Any, signer: Signer | AsyncSigner, **options: Any) -> AbstractContextManager[Client]:
+    """Connect an `httpx.AsyncClient` under trio."""
+    return _connect_httpx_async("trio", origin, signer, **options)
+
+
+@contextmanager
+def connect_requests(origin: Any, signer: Signer | AsyncSigner, **options: Any) -> Iterator[Client]:
+    """Connect a `requests.Session`."""
+    auth = tuned_digest.requests.TunedDigestAuth(origin, signer, **options)
+    with requests.Session() as session:
+        yield _Requests(session, auth)
+
+
+CLIENTS: dict[str, Connect] = {
+    "httpx": connect_httpx,
+    "httpx-asyncio": connect_asyncio,
+    "httpx-trio": connect_trio,
+    "requests": connect_requests,
+}

@@ -1,0 +1,781 @@
+"""What holds for every adapter, over real sockets: one suite, parametrised by client."""
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import logging
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import requests
+
+from tuned_digest import (
+    ArgumentError,
+    BodyError,
+    Ed25519Signer,
+    LimitExceededError,
+    Limits,
+    MalformedFieldError,
+    MemoryNonceCache,
+    Resources,
+    TunedDigestError,
+    UnsupportedAlgorithmError,
+    events,
+)
+from tuned_digest.challenge import NextNonce
+from tuned_digest.origins import Origin
+from tuned_digest.server.asgi import Receive, Scope, Send
+
+from .clients import CLIENTS, Client, Connect
+from .field_server import answer, decided, field, read, scripted, verified
+from .serving import QUICK, Served, serve
+
+VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())
+
+
+@pytest.fixture(params=CLIENTS)
+def connect(request: pytest.FixtureRequest) -> Connect:
+    """Connect one client after the other."""
+    connect: Connect = CLIENTS[request.param]
+    return connect
+
+
+@pytest.fixture
+def server() -> Iterator[Served]:
+    """The verified application of `field_server`."""
+    with serve(verified()) as served:
+        yield served
+
+
+@pytest.fixture
+def client(connect: Connect, server: Served, signer: Ed25519Signer) -> Iterator[Client]:
+    """A client of that application."""
+    with connect(server.url, signer) as client:
+        yield client
+
+
+def challenge(nonce: str, algorithm: str = str(QUICK), actions: str = "read") -> tuple[str, str]:
+    """A WWW-Authenticate field."""
+    return "WWW-Authenticate", f"tuned-digest-signature nonce={nonce};algorithm={algorithm};actions={actions}"
+
+
+def next_nonce(nonce: str, scopes: str = "read,update,delete,debug,proxy") -> tuple[str, str]:
+    """An Authentication-Info field."""
+    return "Authentication-Info", f"nextnonce={nonce};argon={QUICK};scopes={scopes}"
+
+
+class TestVectors:
+    @pytest.mark.parametrize(
+        "vector", VECTORS["argon2"] + VECTORS["blake3"], ids=lambda vector: vector["name"]
+    )
+    def test_known_answers_leave_every_client_to_the_last_character(
+        self, connect: Connect, vector: dict[str, Any]
+    ) -> None:
+        """Every vector's challenge is answered with the vector's Authorization field."""
+        signer = Ed25519Signer.from_seed(_decoded(vector["seed"]))
+        salt = _decoded(vector.get("salt", "A" * 22))
+        asked = (401, [("WWW-Authenticate", vector["www_authenticate"])], b"")
+        with (
+            serve(scripted(asked, (200, [], b""))) as served,
+            connect(served.url, signer, _randomness=lambda size: salt) as client,
+        ):
+            client.send(vector["method"], served.url + vector["path"], body=_decoded(vector["body"]))
+        assert [seen.target for seen in served.requests] == [vector["path"]] * 2
+        assert served.requests[0].field("Authorization") == []
+        assert served.requests[1].field("Authorization") == [vector["authorization"]]
+
+
+class TestRoundTrips:
+    def test_a_chain_costs_one_round_trip_each(self, client: Client, server: Served) -> None:
+        """200 requests after the first cost exactly 200 round trips, 401s counted."""
+        client.send("GET", f"{server.url}/first")
+        before = len(server.requests)
+        for number in range(200):
+            assert client.send("GET", f"{server.url}/{number}").status == 200
+        assert len(server.requests) - before == 200
+
+    def test_concurrent_workers_are_challenged_once_each_at_most(
+        self, client: Client, server: Served
+    ) -> None:
+        """32 workers doing 640 requests cost at most 640 + 32 round trips."""
+        statuses: list[int] = []
+
+        def work() -> None:
+            statuses.extend(client.send("GET", f"{server.url}/{number}").status for number in range(20))
+
+        workers = [threading.Thread(target=work) for _ in range(32)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert statuses == [200] * 640
+        assert len(server.requests) <= 640 + 32
+
+    def test_a_view_for_an_action_shares_nonces(self, blobs: Served, connect: Connect) -> None:
+        """A create under `for_action` uses the create nonce that an ordinary response brought."""
+        with connect(blobs.url, Ed25519Signer.generate()) as client:
+            client.send("GET", f"{blobs.url}/blobs/welcome")
+            created = client.send(
+                "PUT", f"{blobs.url}/blobs/new", body=b"x", auth=client.auth.for_action("create")
+            )
+            assert client.send("GET", f"{blobs.url}/blobs/new").content == b"x"
+        assert created.status == 201
+        assert blobs.statuses == [401, 200, 201, 200]
+
+    def test_a_wrong_guess_costs_one_more(self, connect: Connect, blobs: Served) -> None:
+        """A PUT taken for an update is challenged once when the server finds it a create."""
+        with connect(blobs.url, Ed25519Signer.generate()) as client:
+            client.send("GET", f"{blobs.url}/blobs/welcome")
+            assert client.send("PUT", f"{blobs.url}/blobs/new", body=b"x").status == 201
+            assert client.send("PATCH", f"{blobs.url}/blobs/new", body=b"y").status == 200
+            assert client.send("POST", f"{blobs.url}/blobs", body=b"z").status == 201
+            assert client.send("DELETE", f"{blobs.url}/blobs/new").status == 204
+        assert blobs.statuses == [401, 200, 401, 201, 200, 401, 201, 204]
+
+    @pytest.mark.parametrize("status", [200, 204, 400, 404, 429])
+    def test_next_nonces_are_harvested_whatever_the_status(
+        self, client: Client, server: Served, status: int
+    ) -> None:
+        """A response of any status but 401 and 5xx brings the nonce of the next request."""
+        assert client.send("GET", f"{server.url}/status?status={status}").status == status
+        assert client.send("GET", f"{server.url}/after").status == 200
+        assert server.statuses == [401, status, 200]
+
+    def test_a_server_error_costs_the_chain(self, client: Client, server: Served) -> None:
+        """A 500 brings no next nonce, and the next request recovers with one more round trip."""
+        client.send("GET", f"{server.url}/status?status=500")
+        assert client.send("GET", f"{server.url}/after").status == 200
+        assert server.statuses == [401, 500, 401, 200]
+
+    def test_a_restarted_server_costs_one_round_trip(self, connect: Connect, signer: Ed25519Signer) -> None:
+        """A chained nonce the server does not know is answered with a challenge, and that once."""
+        apps = [verified(), verified()]
+
+        async def restarting(scope: Scope, receive: Receive, send: Send) -> None:
+            await apps[0](scope, receive, send)
+
+        with serve(restarting) as served, connect(served.url, signer) as client:
+            client.send("GET", f"{served.url}/before")
+            apps.pop(0)
+            assert client.send("GET", f"{served.url}/after").status == 200
+        assert served.statuses == [401, 200, 401, 200]
+
+
+class TestDialectsAndSchemes:
+    @pytest.mark.parametrize("dialect", ["deployed", "list"])
+    @pytest.mark.parametrize("scheme", ["tuned-digest-signature", "asym-tuned-digest-signature"])
+    def test_both_schemes_are_spoken_in_both_dialects(
+        self, connect: Connect, signer: Ed25519Signer, dialect: str, scheme: str
+    ) -> None:
+        """A server writing either dialect is answered in kind under either scheme."""
+        with (
+            serve(verified(dialect=dialect)) as served,
+            connect(served.url, signer, schemes=[scheme]) as client,
+        ):
+            assert client.send("GET", f"{served.url}/first").status == 200
+            assert client.send(
+                "POST", f"{served.url}/second", body=b"x", auth=client.auth.for_action("create")
+            )
+        assert served.statuses == [401, 200, 200]
+        for seen in served.requests[1:]:
+            (value,) = seen.field("Authorization")
+            assert value.lower().startswith(scheme)
+            assert (", " in value) == (dialect == "list")
+
+    def test_an_unknown_algorithm_is_passed_over(self, connect: Connect, signer: Ed25519Signer) -> None:
+        """Where one challenge is of an unknown algorithm, the other is answered."""
+        search = (
+            "WWW-Authenticate",
+            "asym-tuned-digest-signature nonce=AAAA;algorithm=blake3$1;actions=read",
+        )
+        asked = (401, [challenge("AAAA", "$argon3$v=1$m=1"), search], b"")
+        with serve(scripted(asked, (200, [], b""))) as served, connect(served.url, signer) as client:
+            assert client.send("GET", served.url).status == 200
+        assert served.requests[1].field("Authorization")[0].startswith("asym-")
+
+    def test_the_fallback_field_is_read(self, connect: Connect, signer: Ed25519Signer) -> None:
+        """A challenge in uno-www-authn alone is answered."""
+        asked = (
+            401,
+            [("uno-www-authn", "asym-tuned-digest-signature nonce=AAAA;algorithm=blake3$1;actions=read")],
+            b"",
+        )
+        with serve(scripted(asked, (200, [], b""))) as served, connect(served.url, signer) as client:
+            assert client.send("GET", served.url).status == 200
+
+    def test_a_prefix_is_left_out_of_the_signature(self, connect: Connect, blobs: Served) -> None:
+        """With `signed_path` a server that verifies the path behind its prefix accepts the request."""
+        with connect(
+            blobs.url, Ed25519Signer.generate(), signed_path=lambda path: path.removeprefix("/v2")
+        ) as client:
+            assert client.send("GET", f"{blobs.url}/v2/blobs/welcome").status == 200
+        with connect(blobs.url, Ed25519Signer.generate()) as client:
+            assert client.send("GET", f"{blobs.url}/v2/blobs/welcome").status == 401
+
+    def test_paths_are_signed_as_on_the_wire(self, client: Client, server: Served) -> None:
+        """Percent-encoding, parameters and a query leave the signature good."""
+        for path in ("/caf%C3%A9/a%20b/%2F:x;y=1?q=%20&r=1", "/", "/?", "/a//b", "/%7Euser", "/a'(b)*!"):
+            assert client.send("GET", server.url + path).status == 200, path
+
+
+def _async_chunks() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncIterator[bytes]:
+        for chunk in CHUNKS:
+            yield chunk
+
+    return chunks()
+
+
+CHUNKS = [b"one ", b"two ", b"three"]
+WHOLE = b"".join(CHUNKS)
+
+
+class TestBodies:
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            pytest.param({"body": WHOLE}, WHOLE, id="bytes"),
+            pytest.param({"body": "na\u00efve \u2713"}, "na\u00efve \u2713".encode(), id="text"),
+            pytest.param({"json": {"a": [1, 2]}}, None, id="json"),
+            pytest.param({"form": {"a": "1", "b": "x y"}}, b"a=1&b=x+y", id="form"),
+            pytest.param({"files": {"part": ("name.txt", WHOLE)}}, None, id="multipart"),
+            pytest.param({}, b"", id="none"),
+        ],
+    )
+    def test_bodies_in_memory_are_sent_twice_alike(
+        self, client: Client, server: Served, options: dict[str, Any], expected: bytes | None
+    ) -> None:
+        """A body in memory arrives whole after a challenge, and verifies."""
+        self._check(client, server, options, expected)
+
+    def test_an_open_file_is_sent_from_where_it_stands(
+        self, client: Client, server: Served, tmp_path: Path
+    ) -> None:
+        """A file opened and read in part is sent from there, with the right length, twice."""
+        (tmp_path / "file").write_bytes(b"skipped " + WHOLE)
+        with (tmp_path / "file").open("rb") as file:
+            file.seek(8)
+            echo = self._check(client, server, {"body": file}, WHOLE)
+        assert echo["length"] == str(len(WHOLE))
+        assert echo["coding"] is None
+
+    def test_a_file_part_is_sent_twice_alike(self, client: Client, server: Served, tmp_path: Path) -> None:
+        """A multipart upload of an open file arrives whole after a challenge."""
+        (tmp_path / "file").write_bytes(WHOLE)
+        with (tmp_path / "file").open("rb") as file:
+            self._check(client, server, {"files": {"part": file}}, None)
+
+    def test_an_unseekable_file_part_is_sent_twice_alike(self, client: Client, server: Served) -> None:
+        """A part that can be read once is not lost on the second send."""
+
+        class Unseekable(io.BytesIO):
+            def seekable(self) -> bool:
+                return False
+
+            def seek(self, *args: Any) -> int:
+                raise io.UnsupportedOperation
+
+            def tell(self) -> int:
+                raise io.UnsupportedOperation
+
+        first = self._check(client, server, {"files": {"part": ("f", Unseekable(WHOLE))}}, None)
+        assert first["size"] > len(WHOLE)
+
+    def test_a_generator_is_sent_twice_alike(self, client: Client, server: Served) -> None:
+        """A generator is read once, and sent twice, chunked."""
+        echo = self._check(client, server, {"body": (chunk for chunk in CHUNKS)}, WHOLE)
+        assert (echo["length"], echo["coding"]) == (None, "chunked")
+
+    def test_an_iterator_that_is_no_generator_is_sent_twice_alike(
+        self, client: Client, server: Served
+    ) -> None:
+        """A plain iterator, which libraries send empty the second time, is sent whole."""
+        self._check(client, server, {"body": iter(CHUNKS)}, WHOLE)
+
+    def test_a_body_beyond_the_spool_goes_to_a_file(
+        self, connect: Connect, server: Served, signer: Ed25519Signer, tmp_path: Path
+    ) -> None:
+        """A generator larger than the spool is sent whole, and leaves no file behind."""
+        resources = Resources(spool_kib=64, spool_dir=str(tmp_path))
+        chunks = [bytes([number]) * 50_000 for number in range(40)]
+        with connect(server.url, signer, resources=resources) as client:
+            self._check(client, server, {"body": iter(chunks)}, b"".join(chunks))
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_spool_that_cannot_be_written_is_our_error(
+        self, connect: Connect, server: Served, signer: Ed25519Signer, tmp_path: Path
+    ) -> None:
+        """A missing spool directory is reported before anything is sent."""
+        resources = Resources(spool_kib=1, spool_dir=str(tmp_path / "missing"))
+        with connect(server.url, signer, resources=resources) as client:
+            with pytest.raises(BodyError, match="spool_dir") as raised:
+                client.send("POST", server.url, body=iter([b"x" * 4096]))
+            assert isinstance(raised.value, client.library_error)
+        assert server.requests == []
+
+    def test_the_second_request_sends_a_body_once(self, client: Client, server: Served) -> None:
+        """Under a chained nonce a generator is sent once."""
+        client.send("GET", server.url)
+        self._check(client, server, {"body": iter(CHUNKS)}, WHOLE, method="PATCH")
+        assert server.statuses == [401, 200, 200]
+
+    def _check(
+        self,
+        client: Client,
+        server: Served,
+        options: dict[str, Any],
+        expected: bytes | None,
+        method: str = "POST",
+    ) -> dict[str, Any]:
+        result = client.send(method, f"{server.url}/echo", **options)
+        assert result.status == 200
+        echo: dict[str, Any] = json.loads(result.content)
+        if expected is not None:
+            assert echo["sha256"] == hashlib.sha256(expected).hexdigest()
+        return echo
+
+
+class TestAsyncBodies:
+    @pytest.mark.parametrize("name", ["httpx-asyncio", "httpx-trio"])
+    def test_an_async_generator_is_sent_twice_alike(
+        self, name: str, server: Served, signer: Ed25519Signer
+    ) -> None:
+        """An async generator is read once, and sent twice."""
+        with CLIENTS[name](server.url, signer) as client:
+            result = client.send("PATCH", server.url, body=_async_chunks())
+        assert json.loads(result.content)["sha256"] == hashlib.sha256(WHOLE).hexdigest()
+        assert server.statuses == [401, 200]
+
+    def test_an_async_body_in_a_blocking_client_is_our_error(
+        self, server: Served, signer: Ed25519Signer
+    ) -> None:
+        """A blocking client refuses an async generator before anything is sent."""
+        with CLIENTS["httpx"](server.url, signer) as client, pytest.raises(BodyError, match="async client"):
+            client.send("PATCH", server.url, body=_async_chunks())
+        assert server.requests == []
+
+
+class TestRedirects:
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    @pytest.mark.parametrize("method", ["GET", "POST", "PATCH"])
+    @pytest.mark.parametrize("body", ["bytes", "generator"])
+    def test_the_target_is_signed_for_what_it_is(
+        self, client: Client, server: Served, status: int, method: str, body: str
+    ) -> None:
+        """A redirect on the origin is followed with its hop's method and body, one extra trip at most."""
+        client.send("GET", f"{server.url}/first")
+        before = len(server.requests)
+        sent = None if method == "GET" else WHOLE if body == "bytes" else iter(CHUNKS)
+        auth = client.auth.for_action(
+            "create" if method == "POST" else "update" if method == "PATCH" else "read"
+        )
+        result = client.send(
+            method, f"{server.url}/redirect?status={status}&to=/target", body=sent, auth=auth
+        )
+        assert result.status == 200
+        echo = json.loads(result.content)
+        keeps_method = status in (307, 308) or method == "GET" or (status == 301 and method == "PATCH")
+        assert echo["method"] == (method if keeps_method else "GET") or (method, status) == ("PATCH", 302)
+        if echo["method"] == method and method != "GET":
+            assert echo["sha256"] in {hashlib.sha256(WHOLE).hexdigest(), hashlib.sha256(b"").hexdigest()}
+            if status in (307, 308):
+                assert echo["size"] == len(WHOLE)
+        assert len(server.requests) - before <= 3
+        nonces = [_nonce(value) for seen in server.requests for value in seen.field("Authorization")]
+        # httpx forwards the field of the first hop (section 7); nothing else is sent twice.
+        repeated = len(nonces) - len(set(nonces))
+        assert repeated <= (1 if "httpx" in type(client).__name__.lower() else 0)
+
+    def test_redirect_hops_bring_nonces(self, client: Client, server: Served) -> None:
+        """The next nonces of a redirect are kept: the request after a chain costs one round trip."""
+        client.send("GET", f"{server.url}/redirect?status=302&to=/target")
+        before = len(server.requests)
+        for _ in range(2):
+            client.send("GET", f"{server.url}/after")
+        assert len(server.requests) - before == 2
+
+    def test_redirects_that_are_not_followed_are_returned(self, client: Client, server: Served) -> None:
+        """With redirects off, the signed request's 302 goes to the caller."""
+        result = client.send("GET", f"{server.url}/redirect?status=302&to=/target", follow=False)
+        assert result.status == 302
+        assert server.statuses == [401, 302]
+
+    def test_a_loop_ends(self, client: Client, server: Served) -> None:
+        """A redirect loop ends: in the library's own error, or where its limit counts us in, in a 401."""
+        try:
+            status = client.send("GET", f"{server.url}/redirect?status=302&to=/loop").status
+        except (httpx.TooManyRedirects, requests.TooManyRedirects):
+            status = 302
+        assert status in (302, 401)
+        assert len(server.requests) <= 2 * 31  # the most redirects a library follows, each challenged
+
+    @pytest.mark.parametrize("status", [302, 307])
+    def test_another_origin_gets_nothing_from_us(
+        self, client: Client, server: Served, status: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A redirect to another origin carries no field of ours, and its challenge is left unanswered."""
+        with serve(verified()) as other:
+            caplog.set_level(logging.WARNING, "tuned_digest")
+            for _ in range(2):
+                result = client.send("GET", f"{server.url}/redirect?status={status}&to={other.url}/target")
+                assert result.status == 401
+        assert [seen.field("Authorization") for seen in other.requests] == [[], []]
+        assert [record.message for record in caplog.records if other.url in record.message] == [
+            f"{other.url}: a challenge is left unanswered: this origin is not one the auth object serves"
+        ]
+
+    def test_any_origin_does_not_mean_wherever_a_redirect_leads(
+        self, connect: Connect, server: Served, signer: Ed25519Signer
+    ) -> None:
+        """With "*" a redirect to another origin is not signed; a request of its own there is."""
+        with serve(verified()) as other, connect("*", signer) as client:
+            assert client.send("GET", f"{server.url}/redirect?status=302&to={other.url}/target").status == 401
+            assert client.send("GET", f"{other.url}/target").status == 200
+
+    def test_an_origin_that_is_listed_is_served_after_a_redirect(
+        self, connect: Connect, server: Served, signer: Ed25519Signer
+    ) -> None:
+        """A redirect between two listed origins is signed at both."""
+        with serve(verified()) as other, connect([server.url, other.url], signer) as client:
+            assert client.send("GET", f"{server.url}/redirect?status=302&to={other.url}/target").status == 200
+
+
+class TestRejections:
+    @pytest.mark.parametrize("reason", ["unknown nonce", "scope mismatch"])
+    @pytest.mark.parametrize("framing", ["length", "chunked"])
+    def test_a_passing_reason_is_answered_once_more(
+        self, connect: Connect, signer: Ed25519Signer, reason: str, framing: str
+    ) -> None:
+        """A 401 to an answer is answered again after a reason that another worker may have caused."""
+        body = json.dumps({"reason": reason, "action": "read"}).encode()
+        nonces = iter(f"nonce{number}" for number in range(10))
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            headers = _encoded([challenge(next(nonces))])
+            if framing == "length":
+                await answer(send, 401, headers, body)
+                return
+            await send({"type": "http.response.start", "status": 401, "headers": headers})
+            await send({"type": "http.response.body", "body": body[:5], "more_body": True})
+            await send({"type": "http.response.body", "body": body[5:]})
+
+        with serve(app) as served, connect(served.url, signer) as client:
+            result = client.send("GET", served.url)
+        assert (result.status, result.content) == (401, body)
+        assert len(served.requests) == 3
+
+    @pytest.mark.parametrize(
+        "body", [b"", b'{"reason": "unknown identity"}', b"x" * 200_000, b"\x00\xff" * 40_000]
+    )
+    def test_a_rejection_goes_to_the_caller_whole(
+        self, connect: Connect, signer: Ed25519Signer, body: bytes
+    ) -> None:
+        """A 401 to an answer is returned with its body, however long."""
+        nonces = iter(f"nonce{number}" for number in range(10))
+        app = decided(lambda scope, sent: (401, [challenge(next(nonces))], body))
+        with serve(app) as served, connect(served.url, signer) as client:
+            result = client.send("GET", served.url)
+        assert (result.status, result.content) == (401, body)
+        assert result.history == [401]
+        assert len(served.requests) == 2
+
+    def test_a_compressed_rejection_goes_to_the_caller_whole(
+        self, connect: Connect, signer: Ed25519Signer
+    ) -> None:
+        """A compressed 401 is decoded for the caller as any other response."""
+        nonces = iter(f"nonce{number}" for number in range(10))
+        encoded = gzip.compress(b"x" * 300_000)
+        app = decided(
+            lambda scope, sent: (401, [challenge(next(nonces)), ("Content-Encoding", "gzip")], encoded)
+        )
+        with serve(app) as served, connect(served.url, signer) as client:
+            assert client.send("GET", served.url).content == b"x" * 300_000
+
+    def test_a_repeated_nonce_ends_it(self, connect: Connect, signer: Ed25519Signer) -> None:
+        """A challenge that repeats the nonce just sent is not answered again."""
+        body = b'{"reason": "unknown nonce"}'
+        with (
+            serve(scripted((401, [challenge("AAAA")], body))) as served,
+            connect(served.url, signer) as client,
+        ):
+            assert client.send("GET", served.url).status == 401
+        assert len(served.requests) == 2
+
+    def test_a_replayed_response_gives_no_nonce_twice(self, connect: Connect, signer: Ed25519Signer) -> None:
+        """A nonce that was spent is not stored again when a cache repeats the response that brought it."""
+        seen: list[str] = []
+        fresh = iter(f"fresh{number}" for number in range(100))
+
+        def respond(scope: Scope, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+            sent = [value.decode() for key, value in scope["headers"] if key == b"authorization"]
+            if not sent:
+                return 401, [challenge(next(fresh))], b""
+            seen.append(_nonce(sent[0]))
+            return 200, [next_nonce("AAAA")], b""
+
+        with serve(decided(respond)) as served, connect(served.url, signer) as client:
+            for _ in range(4):
+                assert client.send("GET", served.url).status == 200
+        assert len(seen) == len(set(seen)) == 4
+
+    @pytest.mark.parametrize("reason", ["", "unknown nonce"])
+    def test_a_server_that_never_accepts_is_given_up(
+        self, connect: Connect, signer: Ed25519Signer, reason: str
+    ) -> None:
+        """401 for ever, with ever new nonces, ends after three sends."""
+        nonces = iter(f"nonce{number}" for number in range(100))
+        body = json.dumps({"reason": reason}).encode()
+        app = decided(lambda scope, sent: (401, [challenge(next(nonces))], body))
+        with serve(app) as served, connect(served.url, signer) as client:
+            assert client.send("GET", served.url).status == 401
+        assert len(served.requests) <= 3
+
+    def test_an_endless_401_is_cut_off(self, connect: Connect, signer: Ed25519Signer) -> None:
+        """Of a challenge's 401 no more than 64 KiB is read, and then it is answered."""
+        cut_off = threading.Event()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await read(receive)
+            if any(key == b"authorization" for key, _ in scope["headers"]):
+                await answer(send, 200, [], b"")
+                return
+            headers = _encoded([challenge("AAAA")])
+            await send({"type": "http.response.start", "status": 401, "headers": headers})
+            gone = False
+            while not gone:
+                await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+                gone = cut_off.is_set() or await _is_disconnected(receive)
+            cut_off.set()
+
+        with serve(app) as served, connect(served.url, signer) as client:
+            assert client.send("GET", served.url).status == 200
+            assert cut_off.wait(30)
+
+    def test_a_compressed_bomb_in_a_401_is_not_unpacked(
+        self, connect: Connect, signer: Ed25519Signer
+    ) -> None:
+        """What a challenge's 401 unpacks to does not matter: it is answered without."""
+        bomb = gzip.compress(b"\x00" * 50_000_000)
+        asked = (401, [challenge("AAAA"), ("Content-Encoding", "gzip")], bomb)
+        with serve(scripted(asked, (200, [], b""))) as served, connect(served.url, signer) as client:
+            result = client.send("GET", served.url)
+            assert result.status == 200
+            assert len(result.raw.history[0].content) <= 65536
+
+    def test_a_401_without_a_challenge_of_ours_goes_to_the_caller(
+        self, connect: Connect, signer: Ed25519Signer
+    ) -> None:
+        """A Basic challenge is not ours to answer."""
+        asked = (401, [("WWW-Authenticate", 'Basic realm="a, tuned-digest-signature nonce=x"')], b"no")
+        with serve(scripted(asked)) as served, connect(served.url, signer) as client:
+            result = client.send("GET", served.url)
+        assert (result.status, result.content, len(served.requests)) == (401, b"no", 1)
+
+    @pytest.mark.parametrize("status", [403, 407, 429, 503])
+    def test_other_refusals_go_to_the_caller(
+        self, connect: Connect, signer: Ed25519Signer, status: int
+    ) -> None:
+        """A refusal that is not a 401 is left to the caller, whatever fields it has."""
+        asked = (status, [challenge("AAAA"), ("Retry-After", "1")], b"")
+        with serve(scripted(asked)) as served, connect(served.url, signer) as client:
+            assert client.send("GET", served.url).status == status
+        assert len(served.requests) == 1
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("fields", "kind", "message"),
+        [
+            ([challenge("AAAA", "$argon2d$v=19$m=4194304,t=3,p=8")], LimitExceededError, "max_memory_kib"),
+            ([challenge("AAAA", "$argon2d$v=19$m=65536,t=17,p=8")], LimitExceededError, "max_passes"),
+            ([challenge("AAAA", "$scrypt$")], UnsupportedAlgorithmError, "scrypt"),
+            ([("WWW-Authenticate", "tuned-digest-signature nonce=AAAA")], MalformedFieldError, "algorithm"),
+        ],
+    )
+    def test_what_cannot_be_answered_is_an_error_of_both_families(
+        self,
+        connect: Connect,
+        signer: Ed25519Signer,
+        fields: list[tuple[str, str]],
+        kind: type[TunedDigestError],
+        message: str,
+    ) -> None:
+        """A challenge that is malformed, unsupported or too dear raises what either family catches."""
+        with serve(scripted((401, fields, b""))) as served, connect(served.url, signer) as client:
+            with pytest.raises(kind, match=message) as raised:
+                client.send("GET", served.url)
+            assert isinstance(raised.value, client.library_error)
+            error: Any = raised.value
+            assert str(error.request.url).rstrip("/") == served.url
+        assert len(served.requests) == 1
+
+    def test_a_cheaper_scheme_is_not_fallen_back_to(self, connect: Connect, signer: Ed25519Signer) -> None:
+        """A tuning beyond the limits is an error though the other scheme could be answered."""
+        search = (
+            "WWW-Authenticate",
+            "asym-tuned-digest-signature nonce=AAAA;algorithm=blake3$1;actions=read",
+        )
+        asked = (401, [challenge("AAAA"), search], b"")
+        with (
+            serve(scripted(asked)) as served,
+            connect(served.url, signer, limits=Limits(max_memory_kib=8)) as client,
+            pytest.raises(LimitExceededError, match=r"Limits\(max_memory_kib=64\)"),
+        ):
+            client.send("GET", served.url)
+
+    def test_a_bad_next_nonce_never_turns_success_into_an_error(
+        self, connect: Connect, signer: Ed25519Signer
+    ) -> None:
+        """A malformed, an unsupported and a too dear next nonce are dropped and reported."""
+        bad = [
+            ("Authentication-Info", f"nextnonce=????;argon={QUICK};scopes=read"),
+            ("Authentication-Info", "nextnonce=AAAA;argon=$argon9$;scopes=read"),
+            ("Authentication-Info", "nextnonce=BBBB;argon=$argon2d$v=19$m=4194304,t=3,p=8;scopes=read"),
+            ("Authentication-Info", 'nextnonce="CCCC", qop=auth'),
+        ]
+        reported: list[events.Event] = []
+        with (
+            serve(scripted((200, bad, b"fine"))) as served,
+            connect(served.url, signer, on_event=reported.append) as client,
+        ):
+            assert [client.send("GET", served.url).content for _ in range(2)] == [b"fine"] * 2
+        assert [seen.field("Authorization") for seen in served.requests] == [[], []]
+        assert [type(event) for event in reported] == [events.NextNonceDropped] * 6
+
+    def test_an_async_signer_needs_an_async_client(self, connect: Connect, server: Served) -> None:
+        """An `AsyncSigner` signs in async clients, and is refused with an error in blocking ones."""
+        signer = _AsyncSigner()
+        with connect(server.url, signer) as client:
+            if hasattr(client, "portal"):
+                assert client.send("GET", server.url).status == 200
+            else:
+                with pytest.raises(ArgumentError, match="async client"):
+                    client.send("GET", server.url)
+
+    def test_a_signer_that_fails_is_heard(self, connect: Connect, server: Served) -> None:
+        """An error of the caller's own signer reaches the caller as it is."""
+
+        class Broken(_ForeignSigner):
+            def sign(self, message: bytes, /) -> bytes:
+                raise ConnectionRefusedError("the agent is gone")
+
+        with connect(server.url, Broken()) as client, pytest.raises(ConnectionRefusedError):
+            client.send("GET", server.url)
+
+
+class TestOwnFields:
+    def test_a_field_of_the_callers_own_is_kept(
+        self, client: Client, server: Served, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A request with an Authorization field of its own is not signed, and one warning says so."""
+        caplog.set_level(logging.WARNING, "tuned_digest")
+        for _ in range(2):
+            assert client.send("GET", server.url, headers={"Authorization": "Bearer x"}).status == 401
+        assert [seen.field("Authorization") for seen in server.requests] == [["Bearer x"], ["Bearer x"]]
+        assert [record.message for record in caplog.records] == [
+            f"{server.url}: a request has an Authorization field of its own: it is kept, and not signed"
+        ]
+
+    def test_cookies_of_the_401_are_carried_to_the_retry(
+        self, connect: Connect, signer: Ed25519Signer
+    ) -> None:
+        """Cookies that a 401 sets, and the caller's own, are both on the retry, the newer value winning."""
+        asked = (
+            401,
+            [challenge("AAAA"), ("Set-Cookie", "node=b; Path=/"), ("Set-Cookie", "far=1; Path=/far")],
+            b"",
+        )
+        with serve(scripted(asked, (200, [], b""))) as served, connect(served.url, signer) as client:
+            client.send("GET", f"{served.url}/near", headers={"Cookie": "mine=1; node=a"})
+        assert served.requests[1].field("Cookie") == ["mine=1; node=b"]
+
+    def test_trace_is_not_signed(self, client: Client, server: Served) -> None:
+        """TRACE is sent without a signature (section 3)."""
+        assert client.send("TRACE", server.url).status == 405
+        assert server.requests[0].field("Authorization") == []
+
+    def test_nothing_is_left_on_a_request_that_is_sent_elsewhere(
+        self, client: Client, server: Served, signer: Ed25519Signer
+    ) -> None:
+        """A request to an origin that is not served is sent as it was made."""
+        with serve(field) as other:
+            result = client.send("POST", f"{other.url}/x", body=WHOLE)
+        assert result.status == 200
+        assert "authorization" not in result.sent
+
+
+class _ForeignSigner:
+    """A key somewhere else: it notes which thread it is asked in."""
+
+    def __init__(self) -> None:
+        self._key = Ed25519Signer.generate()
+        self.threads: list[int] = []
+
+    @property
+    def public_key(self) -> bytes:
+        return self._key.public_key
+
+    def sign(self, message: bytes, /) -> bytes:
+        self.threads.append(threading.get_ident())
+        return self._key.sign(message)
+
+
+class _AsyncSigner:
+    def __init__(self) -> None:
+        self._key = Ed25519Signer.generate()
+
+    @property
+    def public_key(self) -> bytes:
+        return self._key.public_key
+
+    async def sign(self, message: bytes, /) -> bytes:
+        return self._key.sign(message)
+
+
+class _ForeignCache(MemoryNonceCache):
+    """Not ours, as far as the adapter can tell: it notes which thread it is asked in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[int] = []
+
+    def take(self, origin: Origin, action: str) -> NextNonce | None:
+        self.threads.append(threading.get_ident())
+        return super().take(origin, action)
+
+
+class TestOffTheLoop:
+    @pytest.mark.parametrize("name", ["httpx-asyncio", "httpx-trio"])
+    def test_foreign_signers_and_caches_are_asked_in_worker_threads(self, name: str, server: Served) -> None:
+        """What may call a network or a disk does not run on the event loop."""
+        signer, cache = _ForeignSigner(), _ForeignCache()
+        with CLIENTS[name](server.url, signer, nonces=cache) as client:
+            assert client.send("GET", server.url).status == 200
+            loop = client.portal.call(threading.get_ident)  # type: ignore[attr-defined]
+        assert signer.threads
+        assert loop not in signer.threads
+        assert cache.threads
+        assert loop not in cache.threads
+
+
+def _encoded(fields: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in fields]
+
+
+async def _is_disconnected(receive: Receive) -> bool:
+    message = await receive()
+    return bool(message["type"] == "http.disconnect")
+
+
+def _decoded(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4))
+
+
+def _nonce(authorization: str) -> str:
+    return authorization.partition("nonce=")[2].strip('"').partition(";")[0].partition('"')[0]
