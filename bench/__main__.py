@@ -1,0 +1,240 @@
+"""The rows: each prints what it measured, the claim beside it, and whether it holds."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from statistics import median
+
+import httpx
+from tests.clients import CLIENTS, Connect, connect_httpx
+from tests.serving import QUICK, QUICK_CREATE, serve
+
+from tuned_digest import Ed25519Signer
+from tuned_digest.authorization import read_authorization
+from tuned_digest.bodies import BytesBody
+from tuned_digest.challenge import read_challenges, read_next_nonces
+from tuned_digest.errors import MalformedFieldError
+from tuned_digest.exchange import Digest, Exchange, Prove, Settings, Sign, Take, Target
+from tuned_digest.origins import Origin
+from tuned_digest.proof import prove
+from tuned_digest.server.blobs import blobs_application
+from tuned_digest.tuning import ACCESS_TUNING
+
+_held: list[bool] = []
+
+
+def row(name: str, measured: str, claim: str, holds: bool) -> None:
+    """Print one row."""
+    _held.append(holds)
+    print(f"{name:<58} {measured:<34} {claim:<22} {'holds' if holds else 'DOES NOT HOLD'}", flush=True)
+
+
+def timed(call: Callable[[], object], *, rounds: int, runs: int = 7) -> float:
+    """Give the median over several runs of the seconds that one call takes."""
+    times = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        for _ in range(rounds):
+            call()
+        times.append((time.perf_counter() - started) / rounds)
+    return median(times)
+
+
+@contextmanager
+def served(*options: str) -> Iterator[str]:
+    """Run ``tuned-digest serve`` in a process of its own."""
+    command = [sys.executable, "-m", "tuned_digest", "serve", "--port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield server.stdout.readline().rpartition(" ")[2].strip()
+        server.terminate()
+
+
+def round_trips(name: str, connect: Connect) -> None:
+    """One round trip: counted by the server, 401s included."""
+    with (
+        serve(blobs_application(access=QUICK, create=QUICK_CREATE)) as server,
+        connect(server.url, Ed25519Signer.generate()) as client,
+    ):
+        url = f"{server.url}/blobs/welcome"
+        client.send("GET", url)
+        before = len(server.requests)
+        for _ in range(200):
+            assert client.send("GET", url).status == 200
+        count = len(server.requests) - before
+        row(
+            f"{name}: 200 sequential requests after the first",
+            f"{count} round trips",
+            "exactly 200",
+            count == 200,
+        )
+
+    with (
+        serve(blobs_application(access=QUICK, create=QUICK_CREATE)) as server,
+        connect(server.url, Ed25519Signer.generate()) as client,
+    ):
+        url = f"{server.url}/blobs/welcome"
+
+        def work() -> None:
+            for _ in range(20):
+                assert client.send("GET", url).status == 200
+
+        workers = [threading.Thread(target=work) for _ in range(32)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        count = len(server.requests)
+        row(f"{name}: 640 requests by 32 workers", f"{count} round trips", "640 to 672", 640 <= count <= 672)
+
+
+def stalls() -> None:
+    """Event loop free: the largest stall, in fresh processes, first request included."""
+    rows = [
+        ("16 concurrent requests, access tuning", "tuned-digest-signature", ()),
+        ("16 concurrent requests, search cost 16", "asym-tuned-digest-signature", ("--cost", "16")),
+    ]
+    for name, scheme, options in rows:
+        largest, seconds = 0.0, 0.0
+        for _ in range(3):
+            with served(*options) as url:
+                command = [sys.executable, "-m", "bench.stall", url, scheme, "16"]
+                printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            stall, elapsed = (float(number) for number in printed.split())
+            largest, seconds = max(largest, stall), max(seconds, elapsed)
+        measured = f"{largest * 1000:.1f} ms in {seconds:.1f} s, 3 runs"
+        row(f"largest stall, {name}", measured, "under 50 ms", largest < 0.05)
+
+
+READERS: dict[str, Callable[[str], object]] = {
+    "WWW-Authenticate": lambda value: read_challenges([value]),
+    "Authentication-Info": lambda value: read_next_nonces([value]),
+    "Authorization": lambda value: read_authorization([value]),
+}
+
+# What a hostile peer would send: each makes some reader look ahead or behind as far as it ever does.
+ADVERSARIES: dict[str, str] = {
+    "commas": ",",
+    "commas and spaces": " , ",
+    "spaces": " ",
+    "tokens": ",a",
+    "schemes": ",a b",
+    "equals signs": "=",
+    "open quotes": '="',
+    "quoted pairs": '="\\"\\',
+    "semicolons": ";a=b",
+    "spaced equals": "= \t",
+}
+
+
+def adversarial(unit: str, size: int) -> str:
+    """Fill a field with a unit, in sixteen values so that the limit on their number is not met."""
+    head = ",nextnonce=A;argon=B,tuned-digest-signature nonce=A"
+    value = (head + unit * size)[: size // 16]
+    return value * 16
+
+
+def refused(read: Callable[[str], object], value: str) -> None:
+    """Read a value that is malformed."""
+    with suppress(MalformedFieldError):
+        read(value)
+
+
+def linear_reading() -> None:
+    """Linear reading: time per byte at 4, 8 and 16 KiB, within 1.5 of each other."""
+    for field, read in READERS.items():
+        worst, culprit = 0.0, ""
+        for name, unit in ADVERSARIES.items():
+            per_byte = [
+                timed(partial(refused, read, adversarial(unit, size)), rounds=max(1, 400_000 // size)) / size
+                for size in (4096, 8192, 16384)
+            ]
+            ratio = max(per_byte) / min(per_byte)
+            if ratio > worst:
+                worst, culprit = ratio, name
+        row(
+            f"reading {field}, time per byte, 4 to 16 KiB",
+            f"{worst:.2f} ({culprit})",
+            "1.5 or less",
+            worst <= 1.5,
+        )
+
+
+def own_code() -> None:
+    """What a chained request costs beside the hash and the signature."""
+    origin, salt = Origin("https", "api.example.com", 443), b"s" * 16
+    signer = Ed25519Signer.generate()
+    settings = Settings(public_key=signer.public_key)
+    nonce = "E2nl6WRukjQrm9pYcJB/LVwqGEZRU4ik+TM1NgvDSjk"
+    values = [
+        f"nextnonce={nonce};argon={ACCESS_TUNING};scopes=read,update,delete,debug,proxy",
+        f"nextnonce={nonce};blake3=1;scopes=read,update,delete,debug,proxy",
+        f"nextnonce=A{nonce[1:]};argon=$argon2d$v=19$m=262144,t=5,p=8;scopes=create",
+        f"nextnonce=A{nonce[1:]};blake3=1;scopes=create",
+    ]
+    fields = {"Authentication-Info": values, "uno-authn-info": values[1::2]}
+    (held, _), _ = read_next_nonces(values)
+    answers: dict[type, object] = {
+        Digest: b"d" * 32,
+        Take: held,
+        Prove: f"{'s' * 22}${'h' * 43}",
+        Sign: b"s" * 64,
+    }
+
+    def request() -> None:
+        exchange = Exchange(Target("GET", origin, "/vaults/abc"), BytesBody(b""), settings)
+        steps = exchange.authorize()
+        step = next(steps)
+        try:
+            while True:
+                step = steps.send(answers[type(step)])
+        except StopIteration:
+            pass
+        exchange.receive(200, lambda name: fields.get(name, ()))
+
+    own = timed(request, rounds=2000)
+    work = timed(lambda: prove(b"x" * 96, ACCESS_TUNING, nonce=nonce, salt=salt), rounds=3)
+    measured = f"{own * 1e6:.0f} us, {own / work:.5f} of it"
+    row("own code of a chained request, to its hash", measured, "0.005 or less", own / work <= 0.005)
+
+
+def whole_requests() -> None:
+    """What a signed request takes, to the two hashes and the unsigned request that are in it."""
+    with served() as url, connect_httpx(url, Ed25519Signer.generate()) as client:
+        target = f"{url}/blobs/welcome"
+        client.send("GET", target)
+        signed = timed(lambda: client.send("GET", target), rounds=3)
+        with httpx.Client() as plain:
+            unsigned = timed(lambda: plain.get(target), rounds=20)
+        one_hash = timed(lambda: prove(b"x" * 96, ACCESS_TUNING, nonce="A", salt=b"s" * 16), rounds=3)
+    ratio = signed / (2 * one_hash + unsigned)
+    row(
+        "a chained request, to two hashes and a 401",
+        f"{signed * 1000:.0f} ms, ratio {ratio:.2f}",
+        "1.25 or less",
+        ratio <= 1.25,
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure all rows, or those whose name holds an argument."""
+    rows: dict[str, Callable[[], None]] = {
+        "reading": linear_reading,
+        "own code": own_code,
+        "whole requests": whole_requests,
+        "stalls": stalls,
+    }
+    for client, connect in CLIENTS.items():
+        rows[f"round trips {client}"] = partial(round_trips, client, connect)
+    for name, measure in rows.items():
+        if not arguments or any(argument in name for argument in arguments):
+            measure()
+    return 0 if all(_held) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

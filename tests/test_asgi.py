@@ -1,0 +1,301 @@
+"""The middleware on a real server: what it answers, what it lets through, what it adds."""
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from tuned_digest import ArgumentError, Ed25519Signer
+from tuned_digest.httpx import TunedDigestAuth
+from tuned_digest.server import MemoryNonceStore, Policy, Verifier
+from tuned_digest.server.asgi import Message, Receive, Scope, Send, TunedDigestMiddleware
+
+from .field_server import POLICY, answer, field, read, verified
+from .serving import QUICK, QUICK_CREATE, Served, serve
+
+
+@pytest.fixture
+def server() -> Iterator[Served]:
+    """The verified application of `field_server`."""
+    with serve(verified()) as served:
+        yield served
+
+
+def test_a_challenge_is_written_as_deployed_clients_read_it(server: Served) -> None:
+    """A 401 carries one nonce under both schemes, repeats the second, and is not to be stored."""
+    response = httpx.get(server.url)
+    argon, search = response.headers.get_list("www-authenticate")
+    nonce = argon.partition("nonce=")[2].partition(";")[0]
+    assert argon == f"tuned-digest-signature nonce={nonce};algorithm={QUICK};actions=read"
+    assert search == f"asym-tuned-digest-signature nonce={nonce};algorithm=blake3$1;actions=read"
+    assert response.headers.get_list("uno-www-authn") == [search]
+    assert response.headers["cache-control"] == "no-store"
+    assert response.json() == {"reason": "authorization required", "action": "read"}
+    assert len(nonce) == 43
+
+
+def test_next_nonces_are_written_in_the_order_deployed_clients_need(
+    server: Served, signer: Ed25519Signer
+) -> None:
+    """A verified response brings everything but create first, then create, each under both schemes."""
+    with httpx.Client(auth=TunedDigestAuth(server.url, signer)) as client:
+        response = client.get(server.url)
+    values = [value.partition(";") for value in response.headers.get_list("authentication-info")]
+    assert [value[2] for value in values] == [
+        f"argon={QUICK};scopes=read,update,delete,debug,proxy",
+        "blake3=1;scopes=read,update,delete,debug,proxy",
+        f"argon={QUICK_CREATE};scopes=create",
+        "blake3=1;scopes=create",
+    ]
+    nonces = [value[0] for value in values]
+    assert nonces[0] == nonces[1] != nonces[2] == nonces[3]
+    assert response.headers.get_list("uno-authn-info") == [
+        value
+        for value in response.headers.get_list("authentication-info")
+        if value.partition(";")[2].startswith("blake3")
+    ]
+
+
+def test_the_browsers_fields_can_be_switched_off(signer: Ed25519Signer) -> None:
+    """Without `repeat_fields` neither uno-www-authn nor uno-authn-info is written."""
+    with serve(verified(repeat_fields=False)) as server:
+        assert "uno-www-authn" not in httpx.get(server.url).headers
+        with httpx.Client(auth=TunedDigestAuth(server.url, signer)) as client:
+            assert "uno-authn-info" not in client.get(server.url).headers
+
+
+def test_the_application_learns_who_called(server: Served, signer: Ed25519Signer) -> None:
+    """The `Caller` in the scope has the identity that signed."""
+    with httpx.Client(auth=TunedDigestAuth(server.url, signer)) as client:
+        assert client.get(server.url).json()["caller"] == signer.identity
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_accounts_are_looked_up(signer: Ed25519Signer, is_async: bool) -> None:
+    """A registered identity gets through with its account, another one is an unknown identity."""
+    seen: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["tuned_digest"].account)
+        await answer(send, 200, [], b"")
+
+    registered = {signer.identity: "alice"}
+
+    async def find(identity: str) -> object:
+        return registered.get(identity)
+
+    with serve(verified(app, accounts=find if is_async else registered.get)) as server:
+        with httpx.Client(auth=TunedDigestAuth(server.url, signer)) as client:
+            assert client.get(server.url).status_code == 200
+        with httpx.Client(auth=TunedDigestAuth(server.url, Ed25519Signer.generate())) as client:
+            refused = client.get(server.url)
+    assert (refused.status_code, refused.json()["reason"]) == (401, "unknown identity")
+    assert seen == ["alice"]
+
+
+def test_an_async_exists_function_is_awaited(signer: Ed25519Signer) -> None:
+    """A policy may look a resource up asynchronously."""
+
+    async def exists(path: str) -> bool:
+        return path == "/there"
+
+    policy = Policy(access=QUICK, create=QUICK_CREATE, exists=exists)
+    with serve(verified(policy=policy)) as server:
+        assert httpx.put(f"{server.url}/there").json()["action"] == "update"
+        assert httpx.put(f"{server.url}/not-there").json()["action"] == "create"
+
+
+def test_a_body_over_the_limit_is_refused(signer: Ed25519Signer) -> None:
+    """A body over the limit is answered 413, announced or not, and brings no nonce."""
+    app = TunedDigestMiddleware(field, Verifier(MemoryNonceStore(), policy=POLICY), max_body=1000)
+    with serve(app) as server, httpx.Client(auth=TunedDigestAuth(server.url, signer)) as client:
+        assert client.patch(server.url, content=b"x" * 1000).status_code == 200
+        for body in (b"x" * 1001, iter([b"x" * 600] * 2)):
+            refused = client.patch(server.url, content=body)
+            assert refused.status_code == 413
+            assert "authentication-info" not in refused.headers
+        assert client.patch(server.url, content=iter([b"x" * 500] * 2)).json()["size"] == 1000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "tuned-digest-signature nonce=AAAA",
+        "tuned-digest-signature nonce=AAAA;nonce=AAAA",
+        "Basic x, tuned-digest-signature nonce=AAAA",
+        "tuned-digest-signature " + "x" * 20_000,
+    ],
+)
+def test_a_malformed_credential_is_a_bad_request(server: Served, value: str) -> None:
+    """A credential of ours that cannot be read is 400, says why in JSON, and brings nothing."""
+    response = httpx.get(server.url, headers={"Authorization": value})
+    assert response.status_code == 400
+    assert response.json()["message"]
+    assert not {"www-authenticate", "authentication-info"} & set(response.headers)
+
+
+def test_two_credentials_are_a_bad_request(server: Served) -> None:
+    """Two Authorization fields, one of ours among them, are 400."""
+    headers = [("Authorization", "Basic x"), ("Authorization", "tuned-digest-signature nonce=AAAA")]
+    assert httpx.get(server.url, headers=headers).status_code == 400
+
+
+def test_another_scheme_is_challenged(server: Served) -> None:
+    """A bearer token is answered with a challenge."""
+    assert httpx.get(server.url, headers={"Authorization": "Bearer x"}).status_code == 401
+
+
+def test_a_replayed_request_is_refused(server: Served, signer: Ed25519Signer) -> None:
+    """The same request sent a second time finds its nonce burned."""
+    with httpx.Client(auth=TunedDigestAuth(server.url, signer)) as client:
+        authorization = client.get(server.url).request.headers["Authorization"]
+    replayed = httpx.get(server.url, headers={"Authorization": authorization})
+    assert (replayed.status_code, replayed.json()["reason"]) == (401, "unknown nonce")
+
+
+@pytest.mark.parametrize("cache_control", ["public, max-age=60", "s-maxage=9", "must-revalidate"])
+def test_what_a_shared_cache_may_keep_brings_no_nonce(signer: Ed25519Signer, cache_control: str) -> None:
+    """A response that is publicly cacheable carries no next nonce."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(send, 200, [(b"Cache-Control", cache_control.encode())], b"")
+
+    with serve(verified(app)) as server, httpx.Client(auth=TunedDigestAuth(server.url, signer)) as client:
+        assert "authentication-info" not in client.get(server.url).headers
+
+
+def test_a_websocket_is_refused() -> None:
+    """A WebSocket handshake is closed before the application sees it."""
+    sent: list[Message] = []
+
+    async def run() -> None:
+        async def receive() -> Message:
+            return {"type": "websocket.connect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await verified(_unreachable)({"type": "websocket", "headers": []}, receive, send)
+
+    anyio.run(run)
+    assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+def test_the_lifespan_reaches_the_application() -> None:
+    """Start-up and shutdown messages go to the application."""
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["type"])
+        await field(scope, receive, send) if scope["type"] == "http" else None
+
+    with serve(verified(app), lifespan="on") as server:
+        httpx.get(server.url)
+    assert seen == ["lifespan"]
+
+
+def test_a_client_that_leaves_is_not_answered() -> None:
+    """When the connection goes while the body is read, the application is not called and nothing is sent."""
+    sent: list[Message] = []
+    store = MemoryNonceStore()
+    signer = Ed25519Signer.generate()
+
+    async def run() -> None:
+        app = TunedDigestMiddleware(_unreachable, Verifier(store, policy=POLICY))
+        messages: Iterator[Message] = iter(
+            [{"type": "http.request", "body": b"x", "more_body": True}, {"type": "http.disconnect"}]
+        )
+
+        async def receive() -> Message:
+            return next(messages)
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        scope = _scope("PATCH", "/")
+        await app(scope, receive, send)
+        challenge = dict(sent[0]["headers"])[b"www-authenticate"].decode()
+        sent.clear()
+        flow = TunedDigestAuth("http://localhost", signer).sync_auth_flow(
+            httpx.Request("PATCH", "http://localhost/", content=b"x")
+        )
+        request = next(flow)
+        request = flow.send(httpx.Response(401, headers={"WWW-Authenticate": challenge}, request=request))
+        scope["headers"].append((b"authorization", request.headers["Authorization"].encode()))
+        await app(scope, receive, send)
+
+    anyio.run(run)
+    assert sent == []
+
+
+def test_a_path_is_encoded_where_a_server_gives_only_the_decoded_one(signer: Ed25519Signer) -> None:
+    """Without raw_path, a path with ordinary encoding still verifies."""
+
+    async def without_raw_path(scope: Scope, receive: Receive, send: Send) -> None:
+        inner = {name: value for name, value in scope.items() if name != "raw_path"}
+        await verified_plain({**inner}, receive, send)
+
+    async def plain(scope: Scope, receive: Receive, send: Send) -> None:
+        await read(receive)
+        await answer(send, 200, [], b"")
+
+    verified_plain = verified(plain)
+    with serve(without_raw_path) as server, httpx.Client(auth=TunedDigestAuth(server.url, signer)) as client:
+        assert client.get(f"{server.url}/caf%C3%A9/a%20b:c@d").status_code == 200
+
+
+def test_the_body_reaches_the_application_once(server: Served, signer: Ed25519Signer) -> None:
+    """The application reads the whole body, and after it what the server says next."""
+    types: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        types.append((await receive())["type"])
+        await answer(send, 200, [], b"")
+        types.append((await receive())["type"])
+
+    with (
+        serve(verified(app), lifespan="off") as own,
+        httpx.Client(auth=TunedDigestAuth(own.url, signer)) as client,
+    ):
+        client.patch(own.url, content=os.urandom(100_000))
+    assert types == ["http.request", "http.disconnect"]
+
+
+def test_a_failing_store_lets_nobody_in(signer: Ed25519Signer) -> None:
+    """An error of the store is a 500, and the application is not called."""
+
+    class Broken(MemoryNonceStore):
+        def take(self, nonce: str, /) -> None:
+            raise OSError("the disk is gone")
+
+    app = TunedDigestMiddleware(_unreachable, Verifier(Broken(), policy=POLICY))
+    with (
+        serve(app, log_config=None) as server,
+        httpx.Client(auth=TunedDigestAuth(server.url, signer)) as client,
+    ):
+        assert client.get(server.url).status_code == 500
+
+
+def test_a_negative_limit_is_refused() -> None:
+    """`max_body` cannot be negative."""
+    with pytest.raises(ArgumentError):
+        TunedDigestMiddleware(field, Verifier(MemoryNonceStore()), max_body=-1)
+
+
+async def _unreachable(scope: Scope, receive: Receive, send: Send) -> None:
+    raise AssertionError("the application was called")
+
+
+def _scope(method: str, path: str) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(b"content-type", json.dumps("x").encode())],
+    }

@@ -1,0 +1,158 @@
+"""The command line, as a process of its own where it runs a server, and called where it does not."""
+
+import getpass
+import os
+import re
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tuned_digest import Ed25519Signer
+from tuned_digest.__main__ import main
+from tuned_digest.httpx import TunedDigestAuth
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[str]:
+    """Run ``tuned-digest serve``, and give the address it prints."""
+    command = [sys.executable, "-m", "tuned_digest", "serve", "--port", "0", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip().removeprefix("serving on ")
+        finally:
+            process.terminate()
+
+
+def test_serve_prints_its_address_once_it_accepts_connections() -> None:
+    """The address that is printed can be connected to at once, with the tunings that were asked for."""
+    access, create = "$argon2d$v=19$m=64,t=1,p=1", "$argon2id$v=19$m=128,t=2,p=1"
+    with running("--access", access, "--create", create, "--cost", "7") as url:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", url)
+        reading, creating = httpx.get(f"{url}/blobs/x"), httpx.put(f"{url}/blobs/x")
+    assert f"algorithm={access};actions=read" in reading.headers["www-authenticate"]
+    assert f"algorithm={create};actions=create" in creating.headers["www-authenticate"]
+    assert "algorithm=blake3$7;actions=read" in reading.headers["uno-www-authn"]
+
+
+def test_serve_keeps_blobs() -> None:
+    """What is put can be read, appended to, replaced and deleted; what is not there is 404."""
+    with running("--access", "$argon2d$v=19$m=64,t=1,p=1", "--create", "$argon2d$v=19$m=64,t=1,p=1") as url:
+        auth = TunedDigestAuth(url, Ed25519Signer.generate())
+        with httpx.Client(base_url=url, auth=auth) as client:
+            assert client.put("/blobs/a%2Fb", content=b"1").status_code == 404  # a name has no slash
+            assert client.put("/blobs/a b", content=b"1").status_code == 201
+            assert client.put("/blobs/a b", content=b"2").status_code == 200
+            assert client.patch("/blobs/a b", content=b"3").json() == {"name": "a b", "size": 2}
+            assert client.get("/blobs/a b").content == b"23"
+            posted = client.post("/blobs", content=b"4").json()["name"]
+            assert client.get(f"/blobs/{posted}").content == b"4"
+            assert client.delete("/blobs/a b").status_code == 204
+            missing = [
+                client.request(method, "/blobs/a b").status_code for method in ("GET", "PATCH", "DELETE")
+            ]
+            assert missing == [404, 404, 404]
+            too_much = client.put("/blobs/big", content=bytes(16 * 1024 * 1024 + 1))
+            assert too_much.status_code == 413
+
+
+@pytest.mark.parametrize(
+    "option", ["--access=argon2d", "--create=$argon2d$v=19$m=1,t=1,p=1", "--cost=0", "--port=x"]
+)
+def test_a_wrong_option_is_explained(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An option that cannot be used ends in exit status 2 and names itself."""
+    with pytest.raises(SystemExit) as raised:
+        main(["serve", option])
+    assert raised.value.code == 2
+    assert option.partition("=")[0] in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_a_failure() -> None:
+    """Where the port is taken, serve ends with a status that is not 0."""
+    with running() as url:
+        port = url.rpartition(":")[2]
+        command = [sys.executable, "-m", "tuned_digest", "serve", "--port", port]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode != 0
+    assert "in use" in ended.stderr
+
+
+def test_keygen_writes_a_key_that_its_owner_alone_can_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The key file has mode 600, loads, and has the identity that was printed."""
+    path = tmp_path / "key.pem"
+    assert main(["keygen", str(path)]) == 0
+    assert capsys.readouterr().out.strip() == Ed25519Signer.from_file(path).identity
+    if os.name == "posix":
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_keygen_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that exists is left as it is."""
+    path = tmp_path / "key.pem"
+    path.write_text("mine")
+    assert main(["keygen", str(path)]) == 1
+    assert path.read_text() == "mine"
+    assert "exists" in capsys.readouterr().err
+
+
+def test_keygen_says_where_it_cannot_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder that is not there is named."""
+    assert main(["keygen", str(tmp_path / "missing" / "key.pem")]) == 1
+    assert "missing" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device that is always full is Linux's")
+def test_keygen_on_a_full_disk_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A key that could not be written whole leaves no file behind."""
+    limited = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10));"
+        "from tuned_digest.__main__ import main; sys.exit(main(['keygen', sys.argv[1]]))"
+    )
+    path = tmp_path / "key.pem"
+    ended = subprocess.run(
+        [sys.executable, "-c", limited, str(path)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == 1
+    assert "could not be written" in ended.stderr
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "status"), [(["secret", "secret"], 0), (["secret", "other"], 1), ([""], 1)]
+)
+def test_keygen_asks_for_a_password_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: list[str], status: int
+) -> None:
+    """A password is asked for twice, and a key is written only when both agree."""
+    answers = iter(typed)
+    monkeypatch.setattr(getpass, "getpass", lambda prompt: next(answers))
+    path = tmp_path / "key.pem"
+    assert main(["keygen", "--password", str(path)]) == status
+    assert path.exists() == (status == 0)
+    if status == 0:
+        Ed25519Signer.from_file(path, password="secret")
+
+
+def test_the_demo_holds(capfd: pytest.CaptureFixture[str]) -> None:
+    """The demo drives three clients through challenge, chain, create and replay, and ends in 0."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tuned_digest", "demo"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.count("401, unknown nonce") == 3
+    assert ended.stdout.count("one round trip") == 3 * (5 + 1)
+    assert ended.stdout.count("2 round trips") == 3
+    assert "All of it held." in ended.stdout

@@ -1,0 +1,183 @@
+"""What is httpx's own: hooks, streams, clients without auth, staged faults."""
+
+import copy
+import pickle
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import respx
+
+from tuned_digest import ArgumentError, Ed25519Signer, LimitExceededError, TunedDigestError
+from tuned_digest.httpx import TunedDigestAuth
+
+from .field_server import scripted, verified
+from .serving import QUICK, Served, serve
+
+CHALLENGE = {"WWW-Authenticate": f"tuned-digest-signature nonce=AAAA;algorithm={QUICK};actions=read"}
+
+
+@pytest.fixture
+def server() -> Iterator[Served]:
+    """The verified application of `field_server`."""
+    with serve(verified()) as served:
+        yield served
+
+
+def test_auth_none_sends_unsigned(server: Served, signer: Ed25519Signer) -> None:
+    """`auth=None` on a call switches signing off for it."""
+    with httpx.Client(auth=TunedDigestAuth(server.url, signer)) as client:
+        assert client.get(server.url, auth=None).status_code == 401
+    assert server.requests[0].field("Authorization") == []
+
+
+def test_a_streamed_response_is_not_read(signer: Ed25519Signer) -> None:
+    """A successful response that is streamed reaches the caller unread."""
+    with (
+        serve(scripted((401, list(CHALLENGE.items()), b""), (200, [], b"x" * 100_000))) as server,
+        httpx.Client(auth=TunedDigestAuth(server.url, signer)) as client,
+        client.stream("GET", server.url) as response,
+    ):
+        assert not response.is_stream_consumed
+        assert len(response.read()) == 100_000
+
+
+def test_event_hooks_see_every_send(server: Served, signer: Ed25519Signer) -> None:
+    """Request hooks run for the unsigned request and for the signed one, response hooks may read the 401."""
+    sent: list[bool] = []
+
+    def note(request: httpx.Request) -> None:
+        sent.append("Authorization" in request.headers)
+
+    hooks = {"request": [note], "response": [lambda response: response.read()]}
+    with httpx.Client(auth=TunedDigestAuth(server.url, signer), event_hooks=hooks) as client:
+        assert client.get(server.url).status_code == 200
+    assert sent == [False, True]
+
+
+def test_a_request_object_sent_twice_is_signed_twice(server: Served, signer: Ed25519Signer) -> None:
+    """A request that carries our own field from before gets a fresh one, chained or challenged."""
+    with httpx.Client(auth=TunedDigestAuth(server.url, signer)) as client:
+        request = client.build_request("GET", server.url)
+        assert [client.send(request).status_code for _ in range(3)] == [200, 200, 200]
+    assert server.statuses == [401, 200, 200, 200]
+
+
+def test_a_request_whose_nonce_was_lost_is_not_sent_with_it_again(signer: Ed25519Signer) -> None:
+    """Without a nonce to sign with, a field of ours from before is taken off."""
+    with serve(verified()) as server:
+        request = httpx.Request("GET", server.url)
+        with httpx.Client() as client:
+            client.send(request, auth=TunedDigestAuth(server.url, signer))
+            client.send(request, auth=TunedDigestAuth(server.url, signer))
+    assert server.statuses == [401, 200, 401, 200]
+    assert server.requests[2].field("Authorization") == []
+
+
+@respx.mock
+def test_a_lost_connection_costs_its_nonce_and_nothing_else(signer: Ed25519Signer) -> None:
+    """After a timeout the nonce that was sent is never sent again, and the next request goes through."""
+    seen: list[str | None] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("Authorization"))
+        if len(seen) == 1:
+            value = f"nextnonce=AAAA;argon={QUICK};scopes=read"
+            return httpx.Response(200, headers={"Authentication-Info": value})
+        if len(seen) == 2:
+            raise httpx.ReadTimeout("gone", request=request)
+        return httpx.Response(200)
+
+    respx.get("https://api.example.com/").mock(side_effect=respond)
+    with httpx.Client(auth=TunedDigestAuth("https://api.example.com", signer)) as client:
+        client.get("https://api.example.com/")
+        with pytest.raises(httpx.ReadTimeout):
+            client.get("https://api.example.com/")
+        assert client.get("https://api.example.com/").status_code == 200
+    assert seen[1] is not None
+    assert (seen[0], seen[2]) == (None, None)
+
+
+def test_a_mock_transport_is_answered(signer: Ed25519Signer) -> None:
+    """A 401 that is in memory already is answered like any other."""
+    statuses = iter([httpx.Response(401, headers=CHALLENGE), httpx.Response(200)])
+    transport = httpx.MockTransport(lambda request: next(statuses))
+    auth = TunedDigestAuth("https://api.example.com", signer)
+    with httpx.Client(auth=auth, transport=transport) as client:
+        assert client.get("https://api.example.com/").status_code == 200
+
+
+def test_an_upgrade_to_https_is_signed_afresh(signer: Ed25519Signer) -> None:
+    """A redirect from http to the served https origin is answered there."""
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        if request.url.scheme == "http":
+            return httpx.Response(301, headers={"Location": "https://api.example.com/"})
+        if "Authorization" not in request.headers:
+            return httpx.Response(401, headers=CHALLENGE)
+        return httpx.Response(200)
+
+    auth = TunedDigestAuth("https://api.example.com", signer)
+    with httpx.Client(auth=auth, transport=httpx.MockTransport(respond), follow_redirects=True) as client:
+        assert client.get("http://api.example.com/").status_code == 200
+
+
+def test_a_client_over_a_transport_without_origins_is_left_alone(signer: Ed25519Signer) -> None:
+    """A URL that has no http origin is sent as it is."""
+    transport = httpx.MockTransport(lambda request: httpx.Response(401, headers=CHALLENGE))
+    with httpx.Client(auth=TunedDigestAuth("*", signer), mounts={"unix://": transport}) as client:
+        assert client.get("unix://socket/").status_code == 401
+
+
+def test_errors_pickle_and_keep_their_evidence(signer: Ed25519Signer) -> None:
+    """An error out of a client pickles, without the request, and is still of both families."""
+    too_dear = {"WWW-Authenticate": CHALLENGE["WWW-Authenticate"].replace("m=64", "m=4194304")}
+    transport = httpx.MockTransport(lambda request: httpx.Response(401, headers=too_dear))
+    auth = TunedDigestAuth("*", signer)
+    with httpx.Client(auth=auth, transport=transport) as client, pytest.raises(LimitExceededError) as raised:
+        client.get("https://api.example.com/")
+    restored = pickle.loads(pickle.dumps(raised.value))
+    assert isinstance(restored, LimitExceededError)
+    assert isinstance(restored, httpx.RequestError)
+    assert (restored.limit, restored.asked, restored.allowed) == ("max_memory_kib", 4194304, 524288)
+    assert str(restored) == str(raised.value)
+
+
+def test_a_flow_that_does_not_say_whether_it_may_block_is_refused(signer: Ed25519Signer) -> None:
+    """Composing with `auth_flow` fails loudly, rather than sending requests unsigned."""
+    with pytest.raises(ArgumentError, match="sync_auth_flow"):
+        TunedDigestAuth("*", signer).auth_flow(httpx.Request("GET", "https://api.example.com"))
+
+
+def test_plain_http_beyond_loopback_is_refused(signer: Ed25519Signer) -> None:
+    """An origin of plain http elsewhere needs `allow_http`."""
+    with pytest.raises(ArgumentError, match="allow_http"):
+        TunedDigestAuth("http://api.example.com", signer)
+    TunedDigestAuth("http://api.example.com", signer, allow_http=True)
+    TunedDigestAuth(["http://localhost:1", "http://[::1]"], signer)
+
+
+def test_what_cannot_be_used_is_refused_when_it_is_given(signer: Ed25519Signer) -> None:
+    """Unknown schemes and actions are errors at once."""
+    with pytest.raises(ArgumentError, match="schemes"):
+        TunedDigestAuth("*", signer, schemes=["digest"])
+    with pytest.raises(ArgumentError, match="action"):
+        TunedDigestAuth("*", signer).for_action("write")
+
+
+def test_an_action_function_that_makes_one_up_is_an_error(server: Served, signer: Ed25519Signer) -> None:
+    """An action that is none is reported before anything is sent."""
+    auth = TunedDigestAuth(server.url, signer, action=lambda method, path: "write")
+    with httpx.Client(auth=auth) as client, pytest.raises(TunedDigestError, match="write"):
+        client.get(server.url)
+    assert server.requests == []
+
+
+def test_an_auth_object_is_deep_copied_without_its_nonces(server: Served, signer: Ed25519Signer) -> None:
+    """A deep copy signs, and starts a chain of its own."""
+    auth = TunedDigestAuth(server.url, signer)
+    with httpx.Client() as client:
+        client.get(server.url, auth=auth)
+        assert client.get(server.url, auth=copy.deepcopy(auth)).status_code == 200
+        assert client.get(server.url, auth=auth).status_code == 200
+    assert server.statuses == [401, 200, 401, 200, 200]

@@ -1,0 +1,186 @@
+"""What is requests' own: sessions, hooks, adapters, pickling."""
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from tuned_digest import Ed25519Signer, LimitExceededError
+from tuned_digest.requests import TunedDigestAuth
+
+from .field_server import decided, scripted, verified
+from .serving import QUICK, Served, serve
+
+CHALLENGE = ("WWW-Authenticate", f"tuned-digest-signature nonce=AAAA;algorithm={QUICK};actions=read")
+
+
+@pytest.fixture
+def server() -> Iterator[Served]:
+    """The verified application of `field_server`."""
+    with serve(verified()) as served:
+        yield served
+
+
+@pytest.fixture
+def session() -> Iterator[requests.Session]:
+    """A session that is closed after the test."""
+    with requests.Session() as session:
+        yield session
+
+
+def test_a_sessions_auth_is_used_for_every_request(
+    server: Served, session: requests.Session, signer: Ed25519Signer
+) -> None:
+    """With `Session.auth` a chain of requests costs one round trip each."""
+    session.auth = TunedDigestAuth(server.url, signer)
+    assert [session.get(server.url).status_code for _ in range(3)] == [200, 200, 200]
+    assert server.statuses == [401, 200, 200, 200]
+
+
+def test_the_retry_is_sent_as_the_request_was(
+    server: Served, session: requests.Session, signer: Ed25519Signer, tmp_path: Path
+) -> None:
+    """Timeout, verify, cert, proxies and stream are the same when a challenge is answered."""
+    sendings: list[dict[str, Any]] = []
+
+    class Noting(HTTPAdapter):
+        def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # type: ignore[override]
+            sendings.append(options)
+            return super().send(request, **options)
+
+    session.mount("http://", Noting())
+    options: dict[str, Any] = {"timeout": 7, "verify": False, "stream": True}
+    with session.get(server.url, auth=TunedDigestAuth(server.url, signer), **options) as response:
+        assert response.status_code == 200
+    assert len(sendings) == 2
+    assert sendings[0] == sendings[1]
+    assert {name: sendings[1][name] for name in options} == options
+
+
+def test_a_response_pickles(server: Served, session: requests.Session, signer: Ed25519Signer) -> None:
+    """A response with its history and request pickles, and what comes back signs nothing."""
+    auth = TunedDigestAuth(server.url, signer)
+    restored = pickle.loads(pickle.dumps(session.get(server.url, auth=auth)))
+    assert (restored.status_code, [earlier.status_code for earlier in restored.history]) == (200, [401])
+    before = len(server.requests)
+    del restored.request.headers["Authorization"]
+    assert session.send(restored.request).status_code == 401
+    assert len(server.requests) == before + 1
+
+
+def test_a_prepared_request_sent_twice_is_answered_twice(
+    server: Served, session: requests.Session, signer: Ed25519Signer
+) -> None:
+    """A prepared request that is sent again recovers from its spent nonce."""
+    session.auth = TunedDigestAuth(server.url, signer)
+    session.get(server.url)
+    prepared = session.prepare_request(requests.Request("GET", server.url))
+    assert [session.send(prepared).status_code for _ in range(2)] == [200, 200]
+    assert server.statuses == [401, 200, 200, 401, 200]
+
+
+def test_the_next_request_of_a_redirect_can_be_sent_by_hand(
+    server: Served, session: requests.Session, signer: Ed25519Signer
+) -> None:
+    """`response.next` carries no spent nonce, and is signed when it is sent."""
+    session.auth = TunedDigestAuth(server.url, signer)
+    session.get(server.url)
+    response = session.get(f"{server.url}/redirect?status=302&to=/target", allow_redirects=False)
+    assert response.next is not None
+    assert "Authorization" not in response.next.headers
+    assert session.send(response.next).status_code == 200
+
+
+def test_a_retry_below_us_is_recovered_from(session: requests.Session, signer: Ed25519Signer) -> None:
+    """When urllib3 sends a request again with its spent nonce, the 401 to that is answered."""
+    seen: list[str] = []
+    nonces = iter(f"nonce{number}" for number in range(10))
+
+    def respond(scope: Any, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        sent = [value.decode() for key, value in scope["headers"] if key == b"authorization"]
+        fresh = (CHALLENGE[0], CHALLENGE[1].replace("AAAA", next(nonces)))
+        seen.extend(sent)
+        if not sent or seen.count(sent[0]) > 1:
+            return 401, [fresh], b'{"reason": "unknown nonce"}'
+        return (503 if len(set(seen)) == 1 else 200), [], b""
+
+    session.mount("http://", HTTPAdapter(max_retries=Retry(1, status_forcelist=[503], backoff_factor=0)))
+    with serve(decided(respond)) as server:
+        session.auth = TunedDigestAuth(server.url, signer)
+        response = session.get(server.url)
+    assert response.status_code == 200
+    assert [seen.count(value) for value in dict.fromkeys(seen)] == [2, 1]
+
+
+def test_session_cookies_of_a_401_are_kept(session: requests.Session, signer: Ed25519Signer) -> None:
+    """A cookie that a 401 sets is in the session afterwards, and on the retry."""
+    asked = (401, [CHALLENGE, ("Set-Cookie", "node=b; Path=/")], b"")
+    with serve(scripted(asked, (200, [], b""))) as server:
+        session.cookies.set("mine", "1")
+        session.get(server.url, auth=TunedDigestAuth(server.url, signer))
+    assert session.cookies.get("node") == "b"
+    assert server.requests[1].field("Cookie") == ["mine=1; node=b"]
+
+
+def test_a_text_body_is_sent_as_it_was_digested(
+    server: Served, session: requests.Session, signer: Ed25519Signer
+) -> None:
+    """A str body beyond ASCII goes out in UTF-8, as it was signed."""
+    auth = TunedDigestAuth(server.url, signer)
+    assert session.patch(server.url, data="\u2713", auth=auth).json()["size"] == 3
+
+
+def test_a_text_file_is_sent_as_it_was_digested(
+    server: Served, session: requests.Session, signer: Ed25519Signer, tmp_path: Path
+) -> None:
+    """A file opened as text goes out in UTF-8, as it was signed."""
+    (tmp_path / "file").write_text("ascii text")
+    with (tmp_path / "file").open() as file:
+        auth = TunedDigestAuth(server.url, signer)
+        with pytest.warns(requests.exceptions.FileModeWarning):
+            response = session.patch(server.url, data=file, auth=auth)
+    assert response.json()["size"] == 10
+
+
+def test_errors_pickle_and_name_request_and_response(
+    session: requests.Session, signer: Ed25519Signer
+) -> None:
+    """An error out of a session has request and response, and pickles without them."""
+    too_dear = (CHALLENGE[0], CHALLENGE[1].replace("m=64", "m=4194304"))
+    with serve(scripted((401, [too_dear], b""))) as server, pytest.raises(LimitExceededError) as raised:
+        session.get(server.url, auth=TunedDigestAuth(server.url, signer))
+    error: Any = raised.value
+    assert error.request.url.startswith(server.url)
+    assert error.response.status_code == 401
+    restored = pickle.loads(pickle.dumps(error))
+    assert isinstance(restored, LimitExceededError)
+    assert isinstance(restored, requests.RequestException)
+    assert restored.asked == 4194304
+
+
+def test_a_connection_that_breaks_in_a_401_is_requests_own_error(
+    session: requests.Session, signer: Ed25519Signer
+) -> None:
+    """A 401 cut short is a `requests.ConnectionError`."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(CHALLENGE[0].encode(), CHALLENGE[1].encode()), (b"content-length", b"100")]
+        await send({"type": "http.response.start", "status": 401, "headers": headers})
+        await send({"type": "http.response.body", "body": b"short", "more_body": True})
+        # Returning here closes the connection before the body is whole.
+
+    with serve(app, log_config=None) as server, pytest.raises(requests.ConnectionError):
+        session.get(server.url, auth=TunedDigestAuth(server.url, signer))
+
+
+def test_a_url_without_an_origin_is_left_to_its_adapter(
+    session: requests.Session, signer: Ed25519Signer
+) -> None:
+    """A URL of another kind than http is handed on unsigned."""
+    with pytest.raises(requests.exceptions.InvalidSchema):
+        session.get("ftp://localhost/", auth=TunedDigestAuth("*", signer))
