@@ -25,7 +25,16 @@ def tests(session: nox.Session) -> None:
 def minimums(session: nox.Session) -> None:
     """Run the test suite on the lowest direct versions that the metadata allows."""
     session.install("uv>=0.6", *group("test"))
-    session.run("uv", "pip", "install", "--python", session.virtualenv.location, "--resolution", "lowest-direct", ".[all]")
+    session.run(
+        "uv",
+        "pip",
+        "install",
+        "--python",
+        session.virtualenv.location,
+        "--resolution",
+        "lowest-direct",
+        ".[all]",
+    )
     session.run("pytest", "-n", "auto", *session.posargs)
 
 
@@ -50,7 +59,9 @@ def typing(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documentation, warnings as errors."""
     session.install(".[all]", *group("docs"))
-    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html", *session.posargs)
+    session.run(
+        "sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html", *session.posargs
+    )
 
 
 @nox.session

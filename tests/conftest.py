@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
 from tuned_digest import Ed25519Signer
 from tuned_digest.server.blobs import blobs_application
 

@@ -1,0 +1,187 @@
+"""The documents say what is true: their code runs, their commands exist, their links lead somewhere."""
+
+import ast
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sybil import Document
+from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
+
+from tuned_digest import Ed25519Signer
+from tuned_digest.server.blobs import blobs_application
+
+from .serving import QUICK, QUICK_CREATE, serve
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+MARKDOWN = [*sorted(ROOT.glob("*.md")), *PAGES[1:]]
+PROGRAMS = sorted((ROOT / "examples").glob("*.py"))
+
+SERVERS = re.compile(r"https://api\.example\.com|http://127\.0\.0\.1:8000")
+"""What stands for a server in code blocks: the one of ours takes its place."""
+
+# The languages of fences; a block in any other would be read by nobody.
+LANGUAGES = {"python", "console", "text", "{eval-rst}", "{toctree}"}
+FENCE = re.compile(r"^( *)```([^\n`]*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
+COMMAND = re.compile(r"tuned-digest (demo|serve|keygen|-\S+|\w+)([^`#|\n]*)")
+
+Fence = tuple[str, str]
+
+
+def fences(page: Path) -> Iterator[Fence]:
+    """The fenced blocks of a page, each with its language."""
+    for match in FENCE.finditer(page.read_text("utf-8")):
+        yield match[2].strip(), textwrap.dedent(match[3])
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return FENCE.sub("", page.read_text("utf-8"))
+
+
+def named(path: Path) -> str:
+    """A file's path in the repository, to name a case after."""
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Python blocks of a page run, in order, against a real server."""
+    monkeypatch.chdir(tmp_path)
+    key = tmp_path / "key.pem"
+    key.touch(mode=0o600)
+    key.write_bytes(Ed25519Signer.generate().to_pem())
+    with serve(blobs_application(access=QUICK, create=QUICK_CREATE)) as served:
+        document = Document(SERVERS.sub(served.url, page.read_text("utf-8")), str(page))
+        for parser in (PythonCodeBlockParser(), SkipParser()):
+            for region in parser(document):
+                document.add(region)
+        for example in document:
+            example.evaluate()
+
+
+def test_nothing_in_the_readme_is_skipped() -> None:
+    """Every Python block of the README runs."""
+    assert "<!--" not in README.read_text("utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_fences_name_a_known_language(page: Path) -> None:
+    """Every fenced block names a language that these tests know."""
+    assert {language for language, _ in fences(page)} <= LANGUAGES
+
+
+def console_lines(page: Path) -> Iterator[str]:
+    """The commands in a page's console blocks."""
+    for language, text in fences(page):
+        if language == "console":
+            yield from (line[2:] for line in text.splitlines() if line.startswith("$ "))
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=named)
+def test_commands_exist(page: Path) -> None:
+    """Each tuned-digest command and option that a page names is one."""
+    inline = re.findall(r"`(tuned-digest [^`]+)`", prose(page))
+    for command, rest in COMMAND.findall("\n".join([*console_lines(page), *inline])):
+        arguments = [] if command.startswith("-") else [command]
+        shown = subprocess.run(
+            [sys.executable, "-m", "tuned_digest", *arguments, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for word in shlex.split(f"{command} {rest}"):
+            if word.startswith("-"):
+                assert re.search(rf"(?<![\w-]){re.escape(word.partition('=')[0])}(?![\w-])", shown), word
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=named)
+def test_sessions_exist(page: Path) -> None:
+    """Each nox session that a page names is one."""
+    tree = ast.parse((ROOT / "noxfile.py").read_text("utf-8"))
+    sessions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list}
+    for arguments in re.findall(r"\bnox -s ((?:[a-z]+ ?)+)", page.read_text("utf-8")):
+        assert set(arguments.split()) <= sessions
+
+
+def private_uses(source: str) -> Iterator[str]:
+    """What a program takes from this package that is not public."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names if alias.name.split(".")[0] == "tuned_digest"]
+            yield from (module for module in modules if "._" in module)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "tuned_digest":
+            assert node.module is not None
+            public = importlib.import_module(node.module).__all__
+            for alias in node.names:
+                if "._" in node.module or alias.name.startswith("_") or alias.name not in public:
+                    yield f"{node.module}.{alias.name}"
+        elif isinstance(node, ast.Attribute) and re.match(r"_(?!.*__$)", node.attr):
+            yield from [node.attr] if ast.unparse(node.value) != "self" else []
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=named)
+def test_examples_use_public_names(program: Path) -> None:
+    """An example takes nothing from this package that is not in a public module's __all__."""
+    assert list(private_uses(program.read_text("utf-8"))) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_pages_use_public_names(page: Path) -> None:
+    """A page's code takes nothing from this package that is not in a public module's __all__."""
+    for language, text in fences(page):
+        if language == "python":
+            assert list(private_uses(text)) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import tuned_digest._auth",
+        "from tuned_digest._auth import AuthBase",
+        "from tuned_digest.httpx import AuthBase",
+        "from tuned_digest import _auth",
+        "auth._settings",
+    ],
+)
+def test_private_names_are_found(source: str) -> None:
+    """The check above sees what is not public."""
+    assert list(private_uses(source))
+
+
+def test_readme_opens_with_install_and_use() -> None:
+    """The README's first screen holds how to install the package and how to use it."""
+    first_screen = "\n".join(README.read_text("utf-8").splitlines()[:40])
+    assert "$ pip install" in first_screen
+    assert "TunedDigestAuth(" in first_screen
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MyST make them."""
+    headings = HEADING.findall(FENCE.sub("", page.read_text("utf-8")))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=named)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each relative link leads to a file of this repository, and to a heading where it names one."""
+    for link in LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert target.is_relative_to(ROOT.resolve()), link
+        if anchor:
+            assert anchor in anchors(target), link
