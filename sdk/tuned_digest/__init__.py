@@ -4,6 +4,7 @@ Adapters are imported by name: `tuned_digest.httpx`, `tuned_digest.requests`, `t
 """
 
 from ._work import Resources
+from .challenge import NextNonce
 from .errors import (
     ArgumentError,
     BodyError,
@@ -17,7 +18,7 @@ from .errors import (
 from .nonces import MemoryNonceCache, NonceCache
 from .origins import Origin
 from .signers import AsyncSigner, Ed25519Signer, KeyFileWarning, Signer
-from .tuning import Limits, SearchCost, Tuning
+from .tuning import Limits, SearchCost, Tuning, Work
 
 __all__ = [
     "ArgumentError",
@@ -30,6 +31,7 @@ __all__ = [
     "MalformedFieldError",
     "MemoryNonceCache",
     "MissingExtraError",
+    "NextNonce",
     "NonceCache",
     "Origin",
     "PrivateKeyError",
@@ -39,4 +41,5 @@ __all__ = [
     "TunedDigestError",
     "Tuning",
     "UnsupportedAlgorithmError",
+    "Work",
 ]

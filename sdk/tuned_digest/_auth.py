@@ -7,7 +7,16 @@ adds how its library's messages are read and sent (`Messages`), and nothing else
 
 from __future__ import annotations
 
-__all__ = ["AuthBase", "Call", "Journey", "Messages", "as_library_error", "merge_cookies", "nonce_of"]
+__all__ = [
+    "AuthBase",
+    "Call",
+    "Journey",
+    "Messages",
+    "as_library_error",
+    "first_origin",
+    "merge_cookies",
+    "nonce_of",
+]
 
 import copy
 import functools
@@ -148,9 +157,7 @@ class AuthBase:
     def _warn_unanswered(self, origin: Origin, since: Origin, status: int, fields: ResponseFields) -> None:
         if status != 401 or self._origins.serves(origin, since=since):
             return
-        if any(
-            names_our_scheme(value) for name in CHALLENGE_FIELDS for value in fields(name)
-        ):
+        if any(names_our_scheme(value) for name in CHALLENGE_FIELDS for value in fields(name)):
             self._warn(
                 origin, "a challenge is left unanswered: this origin is not one the auth object serves"
             )
@@ -249,7 +256,7 @@ class Journey(Generic[RequestT, ResponseT]):
     Args:
         auth: The auth object.
         messages: How the library's messages are read and written.
-        since: The origin of the first request.
+        since: The origin of the first request, see `first_origin`.
     """
 
     def __init__(self, auth: AuthBase, messages: Messages[RequestT, ResponseT], since: Origin) -> None:
@@ -340,6 +347,14 @@ class Journey(Generic[RequestT, ResponseT]):
         except ArgumentError:
             return
         self._auth._warn_unanswered(origin, self._since, status, fields)
+
+
+def first_origin(messages: Messages[RequestT, ResponseT], request: RequestT) -> Origin:
+    """Name a request's origin; one that no other equals where it goes through a transport of its own."""
+    try:
+        return messages.target(request).origin
+    except ArgumentError:
+        return Origin("", "", 0)
 
 
 def nonce_of(authorization: str | None) -> str:

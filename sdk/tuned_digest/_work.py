@@ -52,7 +52,7 @@ class Resources:
 
     max_concurrent: int | None = None
     spool_kib: int = 8192
-    spool_dir: str | None = None
+    spool_dir: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         if (self.max_concurrent is not None and self.max_concurrent < 1) or self.spool_kib < 1:

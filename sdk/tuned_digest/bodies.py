@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = ["Body", "BytesBody", "SpooledBody"]
 
+import os
 import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Protocol
@@ -92,11 +93,12 @@ class SpooledBody:
         source: Iterable[bytes | str] | AsyncIterable[bytes | str],
         *,
         memory_kib: int,
-        directory: str | None,
+        directory: str | os.PathLike[str] | None,
     ) -> None:
-        self._source = source
+        self._source: Iterable[bytes | str] | AsyncIterable[bytes | str] | None = source
         self._memory = memory_kib * 1024
-        self._spool = tempfile.SpooledTemporaryFile(max_size=self._memory, dir=directory)  # noqa: SIM115
+        folder = None if directory is None else os.fspath(directory)
+        self._spool = tempfile.SpooledTemporaryFile(max_size=self._memory, dir=folder)  # noqa: SIM115
         self._digest: bytes | None = None
         self._hasher = blake3()
         self.size = 0
@@ -112,12 +114,13 @@ class SpooledBody:
             BodyError: If the source is async, or cannot be spooled.
         """
         if self._digest is None:
-            if not isinstance(self._source, Iterable):
+            source = self._opened()
+            if not isinstance(source, Iterable):
                 raise BodyError("an async body needs an async client")
-            for chunk in self._source:
+            for chunk in source:
                 self._write(chunk)
-            self._finish()
-        return self._finished()
+            self._digest = self._hasher.digest()
+        return self._digest
 
     async def adigest(self) -> bytes:
         """Read the source to its end on the first call, and digest it, off the event loop.
@@ -128,20 +131,20 @@ class SpooledBody:
         Raises:
             BodyError: If the source cannot be spooled.
         """
-        if self._digest is not None:
-            return self._digest
-        if isinstance(self._source, Iterable):
+        if self._digest is not None or isinstance(self._source, Iterable):
             return await anyio.to_thread.run_sync(self.digest)
+        source = self._opened()
+        assert isinstance(source, AsyncIterable)
         pending, size = list[bytes | str](), 0
-        async for chunk in self._source:
+        async for chunk in source:
             pending.append(chunk)
             size += len(chunk)
             if size >= _WRITE:
                 await anyio.to_thread.run_sync(self._write_all, pending)
                 pending, size = [], 0
         await anyio.to_thread.run_sync(self._write_all, pending)
-        self._finish()
-        return self._finished()
+        self._digest = self._hasher.digest()
+        return self._digest
 
     def seek(self, position: int, whence: int = 0) -> int:
         """Do nothing: iterating rewinds; its presence tells requests that a redirect may send this again.
@@ -180,7 +183,7 @@ class SpooledBody:
             self._spool.write(octets)
         except OSError as error:
             raise BodyError(
-                f"the body could not be spooled after {self.size} bytes: {error.strerror}; "
+                f"the body could not be spooled after {self.size} bytes: {error.strerror or error}; "
                 "free space, or name another place with Resources(spool_dir=...)"
             ) from None
 
@@ -188,10 +191,9 @@ class SpooledBody:
         for chunk in chunks:
             self._write(chunk)
 
-    def _finish(self) -> None:
-        self._digest = self._hasher.digest()
-        self._source = ()
-
-    def _finished(self) -> bytes:
-        assert self._digest is not None
-        return self._digest
+    def _opened(self) -> Iterable[bytes | str] | AsyncIterable[bytes | str]:
+        """Give the source once: what failed half-way cannot be told from what is whole a second time."""
+        source, self._source = self._source, None
+        if source is None:
+            raise BodyError("the body was read in part and failed: make the request anew")
+        return source

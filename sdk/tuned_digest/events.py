@@ -41,7 +41,7 @@ class ChallengeReceived(Event):
         scheme: The scheme it is answered under.
         work: What it asks for.
         actions: The actions its nonce is good for.
-        reason: Why the request was not accepted, empty when the server did not say.
+        reason: Why an answer before this one was not accepted, empty for the first challenge.
     """
 
     scheme: str

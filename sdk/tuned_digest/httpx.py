@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, 
 from contextlib import contextmanager
 from typing import NoReturn
 
-from ._auth import AuthBase, Journey, as_library_error, merge_cookies
+from ._auth import AuthBase, Journey, as_library_error, first_origin, merge_cookies
 from ._drivers import run_anyio, run_blocking
 from ._work import Resources
 from .authorization import is_ours
@@ -47,13 +47,13 @@ class TunedDigestAuth(AuthBase, httpx.Auth):  # noqa: D101
         """
         messages = _SyncMessages(self._resources)
         with _library_errors(request):
-            journey = Journey(self, messages, messages.origin(request))
+            journey = Journey(self, messages, first_origin(messages, request))
             run_blocking(journey.depart(request), self._job)
         following: httpx.Request | None = request
         sent = 0
         while following is not None:
             response = yield following
-            with _library_errors(response.request):
+            with _library_errors(response.request, response):
                 for hop in response.history[sent:]:
                     run_blocking(journey.harvest(hop), self._job)
                 following = run_blocking(journey.arrive(response), self._job)
@@ -73,13 +73,13 @@ class TunedDigestAuth(AuthBase, httpx.Auth):  # noqa: D101
         """
         messages = _AsyncMessages(self._resources)
         with _library_errors(request):
-            journey = Journey(self, messages, messages.origin(request))
+            journey = Journey(self, messages, first_origin(messages, request))
             await run_anyio(journey.depart(request), self._async_job)
         following: httpx.Request | None = request
         sent = 0
         while following is not None:
             response = yield following
-            with _library_errors(response.request):
+            with _library_errors(response.request, response):
                 for hop in response.history[sent:]:
                     await run_anyio(journey.harvest(hop), self._async_job)
                 following = await run_anyio(journey.arrive(response), self._async_job)
@@ -144,13 +144,6 @@ class _Messages:
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
-
-    def origin(self, request: httpx.Request) -> Origin:
-        """Name the first request's origin, one that nothing equals where it has none."""
-        try:
-            return self.target(request).origin
-        except ArgumentError:
-            return Origin("", "", 0)
 
     def target(self, request: httpx.Request) -> Target:
         url = request.url
@@ -260,8 +253,8 @@ class _AsyncMessages(_Messages):
 
 
 @contextmanager
-def _library_errors(request: httpx.Request) -> Iterator[None]:
+def _library_errors(request: httpx.Request, response: httpx.Response | None = None) -> Iterator[None]:
     try:
         yield
     except TunedDigestError as error:
-        raise as_library_error(error, httpx.RequestError, request=request) from error
+        raise as_library_error(error, httpx.RequestError, request=request, response=response) from error

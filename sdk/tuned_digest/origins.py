@@ -65,7 +65,7 @@ class Origin(NamedTuple):
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
         except ValueError as error:
-            raise ArgumentError(f"{url!r} is not a URL: {error}") from None
+            raise ArgumentError(f"not a URL: {error}") from None
         return cls.of(parts.scheme, host or "", port)
 
     @property

@@ -12,13 +12,13 @@ __all__ = ["TunedDigestAuth"]
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
-from ._auth import AuthBase, Journey, as_library_error, merge_cookies
+from ._auth import AuthBase, Journey, as_library_error, first_origin, merge_cookies
 from ._drivers import run_blocking
 from ._work import Resources
 from .authorization import is_ours
 from .bodies import Body, BytesBody, SpooledBody
 from .challenge import REASON_LIMIT
-from .errors import ArgumentError, MissingExtraError, TunedDigestError
+from .errors import MissingExtraError, TunedDigestError
 from .exchange import ResponseFields, Step, Target
 from .origins import Origin
 
@@ -66,10 +66,7 @@ class _Hook:
     ) -> None:
         self._auth = auth
         self.messages = _Messages(resources)
-        try:
-            self.since = self.messages.target(request).origin
-        except ArgumentError:
-            self.since = Origin("", "", 0)  # a transport of its own: an origin that no other equals
+        self.since = first_origin(self.messages, request)
 
     def __call__(self, response: requests.Response, **sending: Any) -> requests.Response:
         journey = Journey(self._auth, self.messages, self.since)

@@ -219,8 +219,8 @@ def _unsupported(algorithm: str) -> UnsupportedAlgorithmError:
 class Limits:
     """Say how much work a client does for a server at most.
 
-    The defaults allow four times the deployed access tuning's memory, twice the deployed create
-    tuning's and three times its work; a search of 24 bits is seconds in a Python loop.
+    The defaults allow twice the memory of the deployed create tuning and three times its work, and a
+    search of some ten seconds in a Python loop.
 
     Args:
         max_memory_kib: Argon2 memory, KiB.

@@ -1,6 +1,6 @@
 """Adopt the scheme in an API: verifier, policy, nonce stores and middleware (section 10)."""
 
-from .policy import Policy
+from .policy import Policy, Prices
 from .stores import AsyncNonceStore, Grant, MemoryNonceStore, NonceStore
 from .verifier import Caller, IncomingRequest, Verifier
 
@@ -12,5 +12,6 @@ __all__ = [
     "MemoryNonceStore",
     "NonceStore",
     "Policy",
+    "Prices",
     "Verifier",
 ]

@@ -6,7 +6,7 @@ finds a `Caller` in ``scope["tuned_digest"]``.
 
 from __future__ import annotations
 
-__all__ = ["TunedDigestMiddleware"]
+__all__ = ["Application", "Message", "Receive", "Scope", "Send", "TunedDigestMiddleware"]
 
 import functools
 from collections.abc import Awaitable, Callable, MutableMapping

@@ -5,7 +5,7 @@ To price by route, by load or otherwise, subclass `Policy` and override `action`
 
 from __future__ import annotations
 
-__all__ = ["Policy"]
+__all__ = ["Policy", "Prices"]
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping

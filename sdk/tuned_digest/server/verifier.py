@@ -174,7 +174,7 @@ class Verifier:
             RequestRejectedError: If it is not accepted; it carries the response.
         """
         if not is_signable(request.method, request.path):
-            raise _refused(405, "this method is not served here")
+            raise _refused(400, "requests of this method are never signed, and so not served")
         if not request.path.startswith("/") or not request.path.isascii():
             raise _refused(400, "the request target is not a path")
         credential = self._credential(request)
