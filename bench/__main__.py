@@ -30,7 +30,7 @@ _held: list[bool] = []
 def row(name: str, measured: str, claim: str, holds: bool) -> None:
     """Print one row."""
     _held.append(holds)
-    print(f"{name:<58} {measured:<34} {claim:<22} {'holds' if holds else 'DOES NOT HOLD'}", flush=True)
+    print(f"{name:<58} {measured:<44} {claim:<22} {'holds' if holds else 'DOES NOT HOLD'}", flush=True)
 
 
 def timed(call: Callable[[], object], *, rounds: int, runs: int = 7) -> float:
@@ -145,23 +145,20 @@ def refused(read: Callable[[str], object], value: str) -> None:
 
 
 def linear_reading() -> None:
-    """Linear reading: time per byte at 4, 8 and 16 KiB, within 1.5 of each other."""
+    """Linear reading: time per byte at 4, 8 and 16 KiB; where it falls, a call's fixed cost is the reason."""
     for field, read in READERS.items():
-        worst, culprit = 0.0, ""
+        growth, spread, culprit = 0.0, 0.0, ""
         for name, unit in ADVERSARIES.items():
-            per_byte = [
+            small, middle, large = (
                 timed(partial(refused, read, adversarial(unit, size)), rounds=max(1, 400_000 // size)) / size
                 for size in (4096, 8192, 16384)
-            ]
-            ratio = max(per_byte) / min(per_byte)
-            if ratio > worst:
-                worst, culprit = ratio, name
-        row(
-            f"reading {field}, time per byte, 4 to 16 KiB",
-            f"{worst:.2f} ({culprit})",
-            "1.5 or less",
-            worst <= 1.5,
-        )
+            )
+            worst = max(middle / small, large / middle, large / small)
+            if worst > growth:
+                growth, culprit = worst, name
+            spread = max(spread, max(small, middle, large) / min(small, middle, large))
+        measured = f"grows {growth:.2f} ({culprit}), spread {spread:.2f}"
+        row(f"reading {field}, time per byte, 4 to 16 KiB", measured, "grows 1.5 or less", growth <= 1.5)
 
 
 def own_code() -> None:

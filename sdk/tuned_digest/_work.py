@@ -8,7 +8,7 @@ leaves its hash, and the place, behind.
 
 from __future__ import annotations
 
-__all__ = ["Resources", "WorkLimiter", "outcome", "process_limiter", "usable_cores"]
+__all__ = ["Resources", "WorkLimiter", "outcome", "process_limiter"]
 
 import contextlib
 import os
@@ -17,23 +17,17 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import anyio
 import anyio.from_thread
 import anyio.lowlevel
 
+from ._cores import usable_cores
 from .errors import ArgumentError
 from .tuning import SearchCost, Work
 
 T = TypeVar("T")
-
-_CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
-_CGROUP_V1 = (Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
-
-
-_NO_QUOTA = 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,16 +157,6 @@ class WorkLimiter:
         self._start_admitted()
 
 
-def usable_cores() -> int:
-    """Count the cores this process may use: affinity, and the quota of its control group.
-
-    Returns:
-        At least 1.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, _quota()))
-
-
 def process_limiter() -> WorkLimiter:
     """Find this process's limiter; a forked child makes its own.
 
@@ -218,15 +202,3 @@ async def outcome(future: Future[T]) -> T:
         future.cancel()
         raise
     return future.result()
-
-
-def _quota() -> int:
-    """Read the control group's CPU quota, in whole cores; a huge number where there is none."""
-    try:
-        if _CGROUP_V2.exists():
-            quota, period = _CGROUP_V2.read_text().split()
-        else:
-            quota, period = (path.read_text().strip() for path in _CGROUP_V1)
-        return int(quota) // int(period) if int(quota) > 0 else _NO_QUOTA
-    except (OSError, ValueError, ZeroDivisionError):  # no control groups here, or "max"
-        return _NO_QUOTA

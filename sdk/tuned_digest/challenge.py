@@ -19,6 +19,7 @@ __all__ = [
     "write_next_nonce",
 ]
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from dataclasses import dataclass, field
 from ._grammar import (
     ACTIONS,
     CHALLENGE_LIMIT,
+    NONCE_LIMIT,
     SCHEMES,
     Dialect,
     check_size,
@@ -51,6 +53,9 @@ _REASON = re.compile(rb'"reason"\s{0,8}:\s{0,8}"([a-z ]{1,64})"')
 
 # A value without argon or blake3 is not ours, however odd the rest of it (section 6).
 _OURS = re.compile(r"\b(?:argon|blake3)[ \t]*+=", re.IGNORECASE)
+
+# The shape deployed servers write: a plain nonce first, and an ending that is worth remembering.
+_PLAIN = re.compile(rf"nextnonce=([A-Za-z0-9+/_-]{{1,{NONCE_LIMIT - 2}}}=?=?);([!-~]{{1,256}})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +241,27 @@ def _cut_values(values: Iterable[str], name: str, dropped: list[Dropped]) -> Ite
 
 def _gather(found: dict[str, NextNonce | None], text: str, name: str) -> None:
     """Add one value to the nonces found so far; values of one nonce become one."""
+    plain = _PLAIN.fullmatch(text)
+    value = _read_ended(plain[2], name) if plain else _read_next_nonce(text, name)
+    if value is None:
+        return
+    nonce = plain[1] if plain else value.nonce
+    held = found.setdefault(nonce, NextNonce(nonce, value.works, value.scopes, value.dialect))
+    if held is None:
+        return
+    if held.scopes != value.scopes:
+        found[nonce] = None
+        raise MalformedFieldError(f"{name}: two values of one nonce differ in scopes", field=name)
+    found[nonce] = NextNonce(nonce, {**value.works, **held.works}, held.scopes, held.dialect)
+
+
+@functools.lru_cache(maxsize=64)
+def _read_ended(ending: str, name: str) -> NextNonce | None:
+    """Read what follows the nonce: a server writes the same with every response."""
+    return _read_next_nonce(f"nextnonce=A;{ending}", name)
+
+
+def _read_next_nonce(text: str, name: str) -> NextNonce | None:
     parameters = read_parameters(text, name)
     works: dict[str, Work] = {}
     if "argon" in parameters.values:
@@ -243,15 +269,9 @@ def _gather(found: dict[str, NextNonce | None], text: str, name: str) -> None:
     if "blake3" in parameters.values:
         works[SCHEMES[1]] = parse_cost(parameters.values["blake3"])
     if not works:
-        return
+        return None
     nonce, scopes = parameters.nonce("nextnonce"), parameters.actions("scopes")
-    held = found.setdefault(nonce, NextNonce(nonce, works, scopes, parameters.dialect))
-    if held is None:
-        return
-    if held.scopes != scopes:
-        found[nonce] = None
-        raise MalformedFieldError(f"{name}: two values of one nonce differ in scopes", field=name)
-    found[nonce] = NextNonce(nonce, works | dict(held.works), scopes, held.dialect)
+    return NextNonce(nonce, works, scopes, parameters.dialect)
 
 
 def _written(actions: frozenset[str]) -> str:

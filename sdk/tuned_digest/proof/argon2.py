@@ -7,10 +7,11 @@ __all__ = ["SALT_SIZE", "argon2_response", "draw_salt", "verify_argon2"]
 import hmac
 from collections.abc import Callable
 
-from argon2.low_level import ARGON2_VERSION, Type, hash_secret_raw
+from argon2.low_level import ARGON2_VERSION, Type, core, error_to_str, ffi
 
+from .._cores import usable_cores
 from .._grammar import decode_base64, encode_base64
-from ..errors import ArgumentError, MalformedFieldError, ProofError
+from ..errors import ArgumentError, MalformedFieldError, ProofError, TunedDigestError
 from ..tuning import Tuning
 
 SALT_SIZE = 16  # bytes, section 4
@@ -79,13 +80,28 @@ def verify_argon2(request_string: bytes, tuning: Tuning, response: str) -> None:
 
 
 def _digest(request_string: bytes, tuning: Tuning, salt: bytes) -> bytes:
-    return hash_secret_raw(
-        secret=request_string,
-        salt=salt,
-        time_cost=tuning.passes,
-        memory_cost=tuning.memory_kib,
-        parallelism=tuning.lanes,
-        hash_len=_HASH_SIZE,
-        type=_TYPES[tuning.variant],
-        version=ARGON2_VERSION,
+    # argon2-cffi's simpler call starts a thread for each lane. More threads than cores are slower, and
+    # keep an event loop in another thread waiting; the digest is the same whatever their number.
+    threads = min(tuning.lanes, usable_cores()) if tuning.lanes > 1 else 1
+    digest = ffi.new("uint8_t[]", _HASH_SIZE)
+    password, salted = ffi.new("uint8_t[]", request_string), ffi.new("uint8_t[]", salt)
+    context = ffi.new(
+        "argon2_context *",
+        {
+            "out": digest,
+            "outlen": _HASH_SIZE,
+            "version": ARGON2_VERSION,
+            "pwd": password,
+            "pwdlen": len(request_string),
+            "salt": salted,
+            "saltlen": len(salt),
+            "t_cost": tuning.passes,
+            "m_cost": tuning.memory_kib,
+            "lanes": tuning.lanes,
+            "threads": threads,
+        },
     )
+    problem = core(context, _TYPES[tuning.variant].value)
+    if problem:
+        raise TunedDigestError(f"Argon2 with {tuning} failed: {error_to_str(problem)}")
+    return bytes(ffi.buffer(digest))
