@@ -427,7 +427,7 @@ class TestRedirects:
                 assert result.status == 401
         assert [seen.field("Authorization") for seen in other.requests] == [[], []]
         assert [record.message for record in caplog.records if other.url in record.message] == [
-            f"{other.url}: a challenge is left unanswered: this origin is not one the auth object serves"
+            f"{other.url}: a challenge is left unanswered: the auth object serves {server.url}"
         ]
 
     def test_any_origin_does_not_mean_wherever_a_redirect_leads(

@@ -105,6 +105,12 @@ class AuthBase:
         _randomness: Callable[[int], bytes] = secrets.token_bytes,
         _clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        if isinstance(signer, type) or not callable(getattr(signer, "sign", None)):
+            raise ArgumentError("signer is a key: pass Ed25519Signer.from_file(...), or a Signer of your own")
+        if isinstance(nonces, type):
+            raise ArgumentError("nonces is a cache: pass MemoryNonceCache(), an object")
+        if isinstance(schemes, str):
+            raise ArgumentError(f"schemes is a sequence: pass [{schemes!r}]")
         self._origins = ServedOrigins(origin, allow_http=allow_http)
         self._signer = signer
         self._resources = resources
@@ -158,9 +164,7 @@ class AuthBase:
         if status != 401 or self._origins.serves(origin, since=since):
             return
         if any(names_our_scheme(value) for name in CHALLENGE_FIELDS for value in fields(name)):
-            self._warn(
-                origin, "a challenge is left unanswered: this origin is not one the auth object serves"
-            )
+            self._warn(origin, f"a challenge is left unanswered: the auth object serves {self._origins}")
 
     def _warn(self, origin: Origin, message: str) -> None:
         if (message, origin) not in self._warned and len(self._warned) < _WARNED_ORIGINS:

@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import anyio
@@ -105,7 +106,9 @@ class WorkLimiter:
 
     def _leave(self, queue: _Queue, ticket: int) -> None:
         with self._lock:
-            queue.pop(ticket, None)
+            was_waiting = queue.pop(ticket, None) is not None
+        if was_waiting:
+            self._start_admitted()
 
     def _start_admitted(self) -> None:
         while admitted := self._admit():
@@ -116,7 +119,7 @@ class WorkLimiter:
             try:
                 thread.start()
             except RuntimeError as error:  # no more threads, or the interpreter is going down
-                self._release(is_search)
+                self._give_back(is_search)
                 waiting.future.set_exception(error)
 
     def _admit(self) -> tuple[_Waiting[Any], bool] | None:
@@ -140,21 +143,20 @@ class WorkLimiter:
         return [next(iter(queue.values())) for queue in queues if queue]
 
     def _run(self, waiting: _Waiting[Any], is_search: bool) -> None:
+        settle: Callable[[], None]
         try:
-            result = waiting.job()
+            settle = partial(waiting.future.set_result, waiting.job())
         except BaseException as error:
-            self._release(is_search)
-            waiting.future.set_exception(error)
-        else:
-            self._release(is_search)
-            waiting.future.set_result(result)
+            settle = partial(waiting.future.set_exception, error)
+        self._give_back(is_search)
+        self._start_admitted()
+        settle()
 
-    def _release(self, is_search: bool) -> None:
+    def _give_back(self, is_search: bool) -> None:
         with self._lock:
             self._running -= 1
             if is_search:
                 self._searching = False
-        self._start_admitted()
 
 
 def process_limiter() -> WorkLimiter:

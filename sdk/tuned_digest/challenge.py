@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "CHALLENGE_FIELDS",
     "NEXT_NONCE_FIELDS",
+    "REASON_LIMIT",
     "Challenge",
     "Dropped",
     "NextNonce",

@@ -34,7 +34,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar, cast
 
 from . import events
-from ._grammar import ACTIONS, SCHEMES, Dialect
+from ._grammar import ACTIONS, SCHEMES
 from .authorization import Authorization
 from .bodies import Body
 from .canonical import path_of, request_string
@@ -59,6 +59,9 @@ _TRANSIENT_REASONS = frozenset({"unknown nonce", "scope mismatch"})
 # Challenges one target takes up at most. Two are answered (section 7); a third and a fourth may be lost to
 # a nonce that another request has spent, or to a search that found nothing.
 _MAX_CHALLENGES = 4
+
+_PUBLIC_KEY_SIZE = 32  # bytes, RFC 8032 section 5.1.5
+_SIGNATURE_SIZE = 64  # bytes, RFC 8032 section 5.1.6
 
 _GUESSES = {"GET": "read", "HEAD": "read", "OPTIONS": "read", "DELETE": "delete"}
 
@@ -187,7 +190,7 @@ class Settings:
         clock: Gives seconds, never going back.
 
     Raises:
-        ArgumentError: If a scheme is unknown or there is none.
+        ArgumentError: If a scheme is unknown or there is none, or the public key has not 32 bytes.
     """
 
     public_key: bytes
@@ -200,6 +203,8 @@ class Settings:
     clock: Callable[[], float] = time.perf_counter
 
     def __post_init__(self) -> None:
+        if not isinstance(self.public_key, bytes) or len(self.public_key) != _PUBLIC_KEY_SIZE:
+            raise ArgumentError(f"a signer's public_key is {_PUBLIC_KEY_SIZE} bytes, unencoded")
         if not self.schemes or not set(self.schemes) <= set(SCHEMES):
             raise ArgumentError(f"schemes are some of {SCHEMES}, not {self.schemes!r}")
 
@@ -257,27 +262,15 @@ class Exchange:
         path = path_of(self._target.path)
         action = self._action(path)
         signed_path = self._settings.signed_path(path) if self._settings.signed_path else path
-        if challenge is not None:
-            self._challenges += 1
-            self._sent.add(challenge.nonce)
-            if not (yield from ask(Spend(self._target.origin, challenge.nonce))):
-                return None
-            assert challenge.work is not None  # `_choose` hands back no other
-            value = yield from self._sign(
-                challenge.nonce, challenge.work, challenge.dialect, signed_path, digest
-            )
-            if value:
-                self._answers += 1
-                self._signed(challenge.scheme, chained=False)
-            return value
-        while nonce := (yield from ask(Take(self._target.origin, action))):
-            work = self._preferred(nonce.works)
-            value = yield from self._sign(nonce.nonce, work, nonce.dialect, signed_path, digest)
-            if value:
-                self._sent.add(nonce.nonce)
-                self._signed(work.scheme, chained=True)
-                return value
-        return None
+        nonce: Challenge | NextNonce | None = challenge
+        if challenge is None:
+            nonce = yield from ask(Take(self._target.origin, action))
+        elif not (yield from self._claim(challenge)):
+            return None
+        if nonce is None:
+            return None
+        self._sent.add(nonce.nonce)
+        return (yield from self._sign(nonce, signed_path, digest))
 
     def receive(self, status: int, fields: ResponseFields, reason: str = "") -> Received:
         """Read a response to what was sent.
@@ -365,22 +358,33 @@ class Exchange:
             raise ArgumentError(f"an action is one of {', '.join(ACTIONS)}, not {action!r}")
         return action
 
+    def _claim(self, challenge: Challenge) -> Generator[Step[object], object, bool]:
+        """Count a challenge, and see that its nonce was never sent."""
+        self._challenges += 1
+        self._sent.add(challenge.nonce)
+        return (yield from ask(Spend(self._target.origin, challenge.nonce)))
+
     def _sign(
-        self, nonce: str, work: Work, dialect: Dialect, signed_path: str, digest: bytes
+        self, nonce: Challenge | NextNonce, signed_path: str, digest: bytes
     ) -> Generator[Step[object], object, str | None]:
-        """Prove and sign under one nonce; None when a search finds nothing."""
+        """Prove and sign under one nonce; None when a search finds nothing, for a fresh challenge."""
         origin, clock = self._target.origin, self._settings.clock
-        string = request_string(nonce, self._target.method, signed_path, digest)
+        chained = isinstance(nonce, NextNonce)
+        work = self._preferred(nonce.works) if isinstance(nonce, NextNonce) else nonce.work
+        assert work is not None  # `_choose` hands back no other challenge
+        string = request_string(nonce.nonce, self._target.method, signed_path, digest)
         self._settings.emit(events.WorkStarted(origin, work))
         started = clock()
         try:
             salt = draw_salt(self._settings.randomness)
-            response = yield from ask(Prove(string, work, nonce, salt))
+            response = yield from ask(Prove(string, work, nonce.nonce, salt))
         except ProofNotFoundError:
             return None
         self._settings.emit(events.WorkFinished(origin, work, clock() - started))
         signature = yield from ask(Sign(response.encode("ascii")))
-        return str(Authorization(work.scheme, self._settings.public_key, nonce, response, signature, dialect))
-
-    def _signed(self, scheme: str, *, chained: bool) -> None:
-        self._settings.emit(events.RequestSigned(self._target.origin, self._target.method, scheme, chained))
+        if len(signature) != _SIGNATURE_SIZE:
+            raise ArgumentError(f"a signer's signature has {_SIGNATURE_SIZE} bytes, not {len(signature)}")
+        self._answers += 0 if chained else 1
+        self._settings.emit(events.RequestSigned(origin, self._target.method, work.scheme, chained))
+        identity = self._settings.public_key
+        return str(Authorization(work.scheme, identity, nonce.nonce, response, signature, nonce.dialect))

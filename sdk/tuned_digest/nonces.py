@@ -114,14 +114,14 @@ class MemoryNonceCache:
         with held.lock:
             at_origin = held.at(origin)
             fitting = [chain for scopes, chain in at_origin.chains.items() if action in scopes and chain]
-            while fitting:
-                chain = max(fitting, key=_newest_expiry)
-                text, (expiry, nonce) = chain.popitem()
-                at_origin.mark_spent(text)
-                if expiry > now:
-                    return nonce
-                chain.clear()  # the newest is stale, so all are
-                fitting.remove(chain)
+            if not fitting:
+                return None
+            text, (expiry, nonce) = max(fitting, key=_newest_expiry).popitem()
+            at_origin.mark_spent(text)
+            if expiry > now:
+                return nonce
+            for chain in fitting:
+                chain.clear()  # the newest of them is stale, so all are
             return None
 
     def spend(self, origin: Origin, nonce: str) -> bool:

@@ -45,7 +45,7 @@ class Origin(NamedTuple):
         """
         scheme = scheme.lower()
         if scheme not in _DEFAULT_PORTS:
-            raise ArgumentError(f"an origin's scheme is http or https, not {scheme!r}")
+            raise ArgumentError(f"an origin begins with https:// or http://, not with {scheme!r}")
         return cls(scheme, _reduced_host(host), port if port is not None else _DEFAULT_PORTS[scheme])
 
     @classmethod
@@ -96,9 +96,11 @@ class ServedOrigins:
     """
 
     def __init__(self, origins: str | Iterable[str], *, allow_http: bool = False) -> None:
-        written = (origins,) if isinstance(origins, str) else tuple(origins)
-        if not written:
-            raise ArgumentError('name at least one origin, or "*" for any')
+        if isinstance(origins, str):
+            origins = (origins,)
+        written = tuple(origins) if isinstance(origins, Iterable) else ()
+        if not written or not all(isinstance(origin, str) for origin in written):
+            raise ArgumentError('origin is text, one or several: "https://api.example.com", or "*" for any')
         self._any = "*" in written
         self._allow_http = allow_http
         self._listed = frozenset(self._checked(text) for text in written if text != "*")
@@ -118,11 +120,15 @@ class ServedOrigins:
             return True
         return self._any and origin == since and self._is_safe(origin)
 
+    def __str__(self) -> str:
+        names = sorted(map(str, self._listed))
+        return ", ".join(["any origin", *names] if self._any else names)
+
     def _checked(self, text: str) -> Origin:
         origin = Origin.parse(text)
         parts = urlsplit(text)
         if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
-            raise ArgumentError(f"an origin is a scheme and a host, as in {str(origin)!r}: nothing more")
+            raise ArgumentError(f"an origin is a scheme and a host alone: pass {str(origin)!r}")
         if not self._is_safe(origin):
             raise ArgumentError(
                 f"{origin} is plain http: anyone on the way could change requests; "
@@ -136,6 +142,8 @@ class ServedOrigins:
 
 def _reduced_host(host: str) -> str:
     host = host.strip("[]")
+    if "%" in host:  # an IPv6 zone, which means something on one machine alone (RFC 9844), or an encoded name
+        raise ArgumentError(f"{host!r} is not a host that an origin can have")
     try:
         return ipaddress.ip_address(host).compressed
     except ValueError:
@@ -147,6 +155,6 @@ def _reduced_host(host: str) -> str:
             host = host.encode("idna").decode("ascii")
         except UnicodeError as error:
             raise ArgumentError(f"{host!r} is not a host name: {error}") from None
-    if not host or any(character in "/?#@\\:%" or character <= " " for character in host):
+    if not host or any(character in "/?#@\\:*" or character <= " " for character in host):
         raise ArgumentError(f"{host!r} is not a host")
     return host.lower()

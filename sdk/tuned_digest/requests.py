@@ -18,7 +18,7 @@ from ._work import Resources
 from .authorization import is_ours
 from .bodies import Body, BytesBody, SpooledBody
 from .challenge import REASON_LIMIT
-from .errors import MissingExtraError, TunedDigestError
+from .errors import ArgumentError, MissingExtraError, TunedDigestError
 from .exchange import ResponseFields, Step, Target
 from .origins import Origin
 
@@ -52,6 +52,10 @@ class TunedDigestAuth(AuthBase, RequestsAuthBase):  # noqa: D101
         Raises:
             TunedDigestError: Also a `requests.RequestException`, if it cannot be signed.
         """
+        if not isinstance(r, requests.PreparedRequest):
+            raise ArgumentError(
+                "this auth object is for requests: import TunedDigestAuth from tuned_digest.httpx for httpx"
+            )
         hook = _Hook(self, self._resources, r)
         hook.run(Journey(self, hook.messages, hook.since).depart(r), request=r)
         r.register_hook("response", hook)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn, Protocol, Self, runtime_checkable
 
 from blake3 import blake3
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -32,6 +32,7 @@ from .errors import ArgumentError, IdentityError, MissingExtraError, PrivateKeyE
 
 _SEED_SIZE = 32  # bytes, RFC 8032 section 5.1.5
 _PUBLIC_KEY_SIZE = 32  # bytes
+_MAX_PASSWORD = 1023  # bytes, OpenSSL's limit
 _KEY_FILE_LIMIT = 64 * 1024  # bytes; the largest private keys in use are a tenth of it
 
 _P = 2**255 - 19  # the field, RFC 8032 section 5.1
@@ -136,11 +137,14 @@ class Ed25519Signer:
             A signer with the key.
 
         Raises:
-            ArgumentError: If the secret is shorter.
+            ArgumentError: If the secret is shorter, or the context is not UTF-8.
         """
         if len(secret) < _SEED_SIZE:
             raise ArgumentError(f"a secret to derive from has at least {_SEED_SIZE} bytes, not {len(secret)}")
-        return cls.from_seed(blake3(secret, derive_key_context=context).digest())
+        try:
+            return cls.from_seed(blake3(secret, derive_key_context=context).digest())
+        except UnicodeEncodeError:
+            raise ArgumentError("a context is text that can be written in UTF-8") from None
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], *, password: bytes | str | None = None) -> Self:
@@ -157,13 +161,15 @@ class Ed25519Signer:
             PrivateKeyError: If the file cannot be read or holds no Ed25519 private key.
             MissingExtraError: If the file is an encrypted OpenSSH key and bcrypt is not installed.
         """
-        file = Path(path).expanduser()
+        file = Path(path)
         try:
-            with file.open("rb") as stream:
+            with file.expanduser().open("rb") as stream:
                 pem = stream.read(_KEY_FILE_LIMIT + 1)
                 mode = os.fstat(stream.fileno()).st_mode
         except OSError as error:
             raise PrivateKeyError(f"{file} cannot be read: {error.strerror}", path=str(file)) from None
+        except (RuntimeError, ValueError) as error:  # no such user behind "~", or a path with a NUL in it
+            raise PrivateKeyError(f"{str(file)!r} cannot be read: {error}", path=str(file)) from None
         if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
             warnings.warn(
                 f"{file} can be read by others: chmod 600 it, and replace the key if they may have",
@@ -187,17 +193,20 @@ class Ed25519Signer:
             A signer with the key.
 
         Raises:
+            ArgumentError: If it is text rather than bytes.
             PrivateKeyError: If it holds no Ed25519 private key or the password is not its own.
             MissingExtraError: If it is an encrypted OpenSSH key and bcrypt is not installed.
         """
+        if not isinstance(pem, bytes):
+            raise ArgumentError("pem is the bytes of a key: for a path, call from_file")
         if len(pem) > _KEY_FILE_LIMIT:
             raise PrivateKeyError(f"over {_KEY_FILE_LIMIT} bytes: not a private key")
         label = _pem_label(pem)
         if not label.endswith("PRIVATE KEY"):
-            raise PrivateKeyError(f"found {_described(label)}, not a PKCS#8 PEM or OpenSSH private key")
+            raise PrivateKeyError(f"found {_described(label)}: a PKCS#8 PEM or OpenSSH private key is needed")
         load = load_ssh_private_key if label == "OPENSSH PRIVATE KEY" else load_pem_private_key
         try:
-            key = load(pem, password.encode() if isinstance(password, str) else password)
+            key = load(pem, _password(password))
         except TypeError:
             needed = (
                 "is encrypted: give its password"
@@ -211,12 +220,14 @@ class Ed25519Signer:
                     "an encrypted OpenSSH key needs bcrypt: pip install 'tuned-digest[ssh]'", extra="ssh"
                 ) from None
             raise PrivateKeyError(f"the private key is of an unsupported kind: {error}") from None
-        except ValueError:
+        except (ValueError, InternalError):
             hint = "" if password is None else ", or the password is not its own"
             raise PrivateKeyError(f"the private key is damaged{hint}") from None
         if not isinstance(key, Ed25519PrivateKey):
             kind = type(key).__name__.removesuffix("PrivateKey").lstrip("_")
-            raise PrivateKeyError(f"found a private key of kind {kind}, not Ed25519: make one with keygen")
+            raise PrivateKeyError(
+                f"found a private key of kind {kind}, not Ed25519: make one with tuned-digest keygen"
+            )
         return cls(key)
 
     @property
@@ -250,13 +261,14 @@ class Ed25519Signer:
             PKCS#8 PEM.
 
         Raises:
-            ArgumentError: If the password is empty.
+            ArgumentError: If the password is empty or too long.
         """
+        octets = _password(password)
         encryption: KeySerializationEncryption = NoEncryption()
-        if password is not None:
-            if not password:
-                raise ArgumentError("a password is not empty; pass None for no encryption")
-            encryption = BestAvailableEncryption(password.encode() if isinstance(password, str) else password)
+        if octets is not None:
+            if not 0 < len(octets) <= _MAX_PASSWORD:
+                raise ArgumentError(f"a password has 1 to {_MAX_PASSWORD} bytes; pass None for no encryption")
+            encryption = BestAvailableEncryption(octets)
         return self._private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 
     def __repr__(self) -> str:
@@ -315,6 +327,13 @@ def verify_signature(public_key: bytes, message: bytes, signature: bytes) -> Non
         raise SignatureError("the signature is not the identity's over this response") from None
 
 
+def _password(password: bytes | str | None) -> bytes | None:
+    try:
+        return password.encode() if isinstance(password, str) else password
+    except UnicodeEncodeError:
+        raise ArgumentError("a password is text that can be written in UTF-8, or bytes") from None
+
+
 def _pem_label(pem: bytes) -> str:
     for line in pem.splitlines():
         if line.startswith(b"-----BEGIN ") and line.rstrip().endswith(b"-----"):
@@ -327,4 +346,4 @@ def _pem_label(pem: bytes) -> str:
 
 
 def _described(label: str) -> str:
-    return f"a file of kind {label!r}" if label else "no PEM block"
+    return f"a file of kind {label!r}" if label else "no PEM text"

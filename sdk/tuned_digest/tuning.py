@@ -11,6 +11,7 @@ __all__ = [
     "Limits",
     "SearchCost",
     "Tuning",
+    "Variant",
     "Work",
     "parse_cost",
     "parse_tuning",

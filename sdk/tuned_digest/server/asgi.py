@@ -54,10 +54,12 @@ class TunedDigestMiddleware:
         max_body: The largest body taken, bytes; more is answered 413.
 
     Raises:
-        ArgumentError: If `max_body` is negative.
+        ArgumentError: If `verifier` is not one, or `max_body` is negative.
     """
 
     def __init__(self, app: Application, verifier: Verifier, *, max_body: int = 16 * 1024 * 1024) -> None:
+        if not isinstance(verifier, Verifier):
+            raise ArgumentError("verifier is a Verifier: TunedDigestMiddleware(app, Verifier(...))")
         if max_body < 0:
             raise ArgumentError("max_body is not negative")
         self._app = app

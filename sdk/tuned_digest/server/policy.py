@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 
 from .._grammar import ACTIONS
+from ..errors import ArgumentError
 from ..tuning import ACCESS_TUNING, CREATE_TUNING, SearchCost, Tuning, Work
 
 _ACTIONS_BY_METHOD = {
@@ -39,6 +40,9 @@ class Policy:
         create_cost: The search cost of creating, bits; None offers none.
         exists: Path on the wire to whether a resource is there, sync or async: a PUT to one that is
             there is an update. Without it every PUT is a create. It must not block.
+
+    Raises:
+        ArgumentError: If nothing is offered, a cost is not 1 to 32, or `exists` is no function.
     """
 
     def __init__(
@@ -52,10 +56,12 @@ class Policy:
     ) -> None:
         self._access = _prices(access, access_cost)
         self._create = _prices(create, create_cost)
+        if exists is not None and not callable(exists):
+            raise ArgumentError("exists is a function of a path: pass container.__contains__ for a container")
         self._exists = exists
 
-    async def action(self, method: str, path: str) -> str:
-        """Find out which action a request is.
+    def action(self, method: str, path: str) -> str | Awaitable[str]:
+        """Find out which action a request is; an override may be async.
 
         Args:
             method: Its method.
@@ -67,7 +73,7 @@ class Policy:
         if method != "PUT":
             return _ACTIONS_BY_METHOD.get(method, "update")
         found = self._exists(path) if self._exists else False
-        return "update" if (await found if inspect.isawaitable(found) else found) else "create"
+        return _awaited(found) if inspect.isawaitable(found) else _put(found)
 
     def price(self, action: str) -> Prices:
         """Set the work a new nonce for an action asks for.
@@ -112,7 +118,17 @@ class Policy:
         return [(frozenset(actions), price) for actions, price in groups]
 
 
+def _put(found: bool) -> str:
+    return "update" if found else "create"
+
+
+async def _awaited(found: Awaitable[bool]) -> str:
+    return _put(await found)
+
+
 def _prices(tuning: Tuning | None, cost: int | None) -> Prices:
+    if tuning is None and cost is None:
+        raise ArgumentError("offer a tuning or a search cost: with neither no request could be answered")
     works: list[Work] = []
     if tuning is not None:
         works.append(tuning)

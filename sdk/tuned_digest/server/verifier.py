@@ -6,14 +6,26 @@ Cheap checks come first, the nonce is burned before anything dear is done, the b
 
 from __future__ import annotations
 
-__all__ = ["Caller", "IncomingRequest", "Verifier"]
+__all__ = [
+    "Caller",
+    "Classify",
+    "Fields",
+    "FindAccount",
+    "IncomingRequest",
+    "PutGrant",
+    "ReadBody",
+    "TakeGrant",
+    "Verifier",
+    "VerifyProof",
+]
 
 import json
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .._grammar import SCHEMES, Dialect, encode_base64
+from .._grammar import ACTIONS, SCHEMES, Dialect, encode_base64
 from ..authorization import Authorization, read_authorization
 from ..canonical import is_signable, request_string
 from ..challenge import (
@@ -37,7 +49,7 @@ from ..tuning import Work
 from .policy import Policy
 from .stores import AsyncNonceStore, Grant, NonceStore
 
-NONCE_SIZE = 32  # bytes, section 1
+_NONCE_SIZE = 32  # bytes, section 1
 
 Fields = tuple[tuple[str, str], ...]
 
@@ -46,6 +58,7 @@ _JSON_FIELDS: Fields = (("Cache-Control", "no-store"), ("Content-Type", "applica
 # RFC 9111 section 3.5: what lets a shared cache keep the response to a request with Authorization.
 _SHARED = frozenset({"public", "s-maxage", "must-revalidate"})
 _UNSHARED = frozenset({"private", "no-store"})
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?')
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +150,7 @@ class Verifier:
         randomness: Gives that many random bytes.
 
     Raises:
-        ArgumentError: If the dialect is unknown.
+        ArgumentError: If one of these is of another kind, or the dialect is unknown.
     """
 
     def __init__(
@@ -151,6 +164,12 @@ class Verifier:
         repeat_fields: bool = True,
         randomness: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
+        if isinstance(store, type) or not (hasattr(store, "put") and hasattr(store, "take")):
+            raise ArgumentError("store is a nonce store: pass MemoryNonceStore(), an object")
+        if policy is not None and not isinstance(policy, Policy):
+            raise ArgumentError("policy is a Policy: pass Policy(), an object")
+        if accounts is not None and not callable(accounts):
+            raise ArgumentError("accounts is a function of an identity: pass accounts.get for a dict")
         if dialect not in ("deployed", "list"):
             raise ArgumentError(f"a dialect is deployed or list, not {dialect!r}")
         self.store = store
@@ -184,7 +203,7 @@ class Verifier:
         grant = yield from ask(TakeGrant(credential.nonce))
         if grant is None:
             raise (yield from self._challenged(request, "unknown nonce"))
-        action = yield from ask(Classify(request.method, request.path))
+        action = yield from self._action(request)
         work, floor = grant.prices.get(credential.scheme), self.policy.floor(action).get(credential.scheme)
         if action not in grant.scope or work is None or floor is None or not work.reaches(floor):
             raise (yield from self._challenged(request, "scope mismatch"))
@@ -209,13 +228,11 @@ class Verifier:
         Returns:
             The header fields to add: none to a 401, a 5xx or what a shared cache may keep.
         """
-        if status == 401 or status >= 500 or is_publicly_cacheable(cache_control):
+        if status == 401 or status >= 500 or _is_publicly_cacheable(cache_control):
             return ()
         fields: list[tuple[str, str]] = []
         repeated: list[tuple[str, str]] = []
         for scope, prices in self.policy.scopes():
-            if not prices:
-                continue
             nonce = yield from self._issue(Grant(prices, scope, chained=True))
             for scheme in SCHEMES:
                 if scheme not in prices:
@@ -225,6 +242,12 @@ class Verifier:
                 if scheme == SCHEMES[1] and self._repeat_fields:
                     repeated.append((NEXT_NONCE_FIELDS[1], value))
         return (*fields, *repeated)
+
+    def _action(self, request: IncomingRequest) -> Generator[Step[object], object, str]:
+        action = yield from ask(Classify(request.method, request.path))
+        if action not in ACTIONS:
+            raise ArgumentError(f"the policy's action is one of {', '.join(ACTIONS)}, not {action!r}")
+        return action
 
     def _credential(self, request: IncomingRequest) -> Authorization | None:
         try:
@@ -257,7 +280,7 @@ class Verifier:
         self, request: IncomingRequest, reason: str
     ) -> Generator[Step[object], object, RequestRejectedError]:
         """Make a 401 with a fresh nonce, the same under each scheme."""
-        action = yield from ask(Classify(request.method, request.path))
+        action = yield from self._action(request)
         prices = self.policy.price(action)
         actions = frozenset({action})
         nonce = yield from self._issue(Grant(prices, actions, chained=False))
@@ -275,22 +298,16 @@ class Verifier:
         return RequestRejectedError(reason, status=401, fields=(*fields, *repeated, *_JSON_FIELDS), body=body)
 
     def _issue(self, grant: Grant) -> Generator[Step[object], object, str]:
-        nonce = encode_base64(self._randomness(NONCE_SIZE))
+        nonce = encode_base64(self._randomness(_NONCE_SIZE))
         yield from ask(PutGrant(nonce, grant))
         return nonce
 
 
-def is_publicly_cacheable(cache_control: str) -> bool:
-    """Tell whether a shared cache may keep the response to a signed request (RFC 9111 section 3.5).
-
-    Args:
-        cache_control: The response's Cache-Control field.
-
-    Returns:
-        True when it may.
-    """
-    directives = {directive.strip(" \t").partition("=")[0].lower() for directive in cache_control.split(",")}
-    return bool(directives & _SHARED) and not directives & _UNSHARED
+def _is_publicly_cacheable(cache_control: str) -> bool:
+    """Tell whether a shared cache may keep the response to a signed request (RFC 9111 section 3.5)."""
+    directives = [directive.strip(" \t").lower() for directive in _QUOTED.sub("", cache_control).split(",")]
+    # With an argument, private holds for the fields it names alone (RFC 9111 section 5.2.2.7).
+    return not _UNSHARED & set(directives) and any(name.partition("=")[0] in _SHARED for name in directives)
 
 
 def _refused(status: int, message: str) -> RequestRejectedError:

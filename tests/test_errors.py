@@ -1,0 +1,101 @@
+"""The errors: one root, evidence that survives pickling, and classes that client libraries catch."""
+
+import inspect
+import pickle
+import re
+
+import httpx
+import pytest
+import requests
+
+from tuned_digest import errors
+from tuned_digest._auth import as_library_error
+from tuned_digest.errors import TunedDigestError
+
+CLASSES: list[type[TunedDigestError]] = [getattr(errors, name) for name in errors.__all__]
+EVIDENCE = {"str": "evidence", "int": 7, "bytes": b"evidence", "tuple[tuple[str, str], ...]": (("a", "b"),)}
+FAMILIES: list[type[Exception]] = [httpx.RequestError, requests.RequestException]
+
+# ImportError and OSError cannot be bases of one class; no exchange raises the one.
+PAIRS = [
+    (cls, family)
+    for cls in CLASSES
+    for family in FAMILIES
+    if not (issubclass(cls, ImportError) and issubclass(family, OSError))
+]
+
+
+def made(cls: type[TunedDigestError]) -> TunedDigestError:
+    """Make an error with every piece of evidence its class takes."""
+    parameters = list(inspect.signature(cls).parameters.values())[1:]
+    return cls("what was wrong", **{one.name: EVIDENCE[one.annotation] for one in parameters})
+
+
+def test_the_tree_in_the_docstring_is_the_tree_of_classes() -> None:
+    """The module's docstring shows each class under its base, with the built-in one beside it."""
+    assert errors.__doc__ is not None
+    path: list[str] = []
+    drawn: dict[str, tuple[str | None, str | None]] = {}
+    for line in errors.__doc__.splitlines():
+        match = re.match(r"    ([\u2502\u251c\u2500\u2514 ]*)(\w+Error)(?: \((\w+)\))?(?:  |$)", line)
+        if match:
+            path = [*path[: len(match[1]) // 4], match[2]]
+            drawn[match[2]] = (path[-2] if len(path) > 1 else None, match[3])
+    defined = {
+        cls.__name__: (
+            next((base.__name__ for base in cls.__bases__ if issubclass(base, TunedDigestError)), None),
+            next((base.__name__ for base in cls.__bases__ if base.__module__ == "builtins"), None),
+        )
+        for cls in CLASSES
+    }
+    assert drawn == defined | {"TunedDigestError": (None, None)}
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_an_error_pickles_with_its_evidence(cls: type[TunedDigestError]) -> None:
+    """An error comes back from another process with its class, message and evidence."""
+    error = made(cls)
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is cls
+    assert str(again) == "what was wrong"
+    assert vars(again) == vars(error)
+    assert set(vars(error)) == {name for name in inspect.signature(cls).parameters if name != "message"}
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_evidence_is_optional(cls: type[TunedDigestError]) -> None:
+    """Every error can be made of its message alone."""
+    assert str(cls("what was wrong")) == "what was wrong"
+
+
+@pytest.mark.parametrize(("cls", "family"), PAIRS)
+def test_a_library_error_is_of_both_families(cls: type[TunedDigestError], family: type[Exception]) -> None:
+    """``except`` clauses for the library, for the package and for the class each catch it."""
+    request = object()
+    error = as_library_error(made(cls), family, request=request)
+    for caught in (cls, TunedDigestError, family, *cls.__bases__):
+        assert isinstance(error, caught)
+    assert type(error).__name__ == cls.__name__
+    assert str(error) == "what was wrong"
+    assert vars(made(cls)).items() <= vars(error).items()
+    assert error.request is request  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("cls", "family"), PAIRS)
+def test_a_library_error_pickles(cls: type[TunedDigestError], family: type[Exception]) -> None:
+    """What comes back is of the same class with its message and evidence, without the request."""
+    error = as_library_error(made(cls), family, request=object())
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == "what was wrong"
+    assert vars(made(cls)).items() <= vars(again).items()
+
+
+def test_a_response_is_set_where_there_is_one() -> None:
+    """A rejection carries the response it is about, as requests' own errors do."""
+    response = requests.Response()
+    error = as_library_error(
+        TunedDigestError("m"), requests.RequestException, request=None, response=response
+    )
+    assert isinstance(error, requests.RequestException)
+    assert error.response is response
