@@ -18,7 +18,7 @@ def group(name: str) -> list[str]:
 def tests(session: nox.Session) -> None:
     """Run the test suite in parallel, in random order, with branch coverage."""
     session.install(".[all]", *group("test"))
-    session.run("pytest", "-n", "auto", "--cov", *session.posargs)
+    session.run("pytest", "-n", "auto", "--cov=tuned_digest", *session.posargs)
 
 
 @nox.session

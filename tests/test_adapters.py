@@ -695,6 +695,11 @@ class TestOwnFields:
             client.send("GET", f"{served.url}/near", headers={"Cookie": "mine=1; node=a"})
         assert served.requests[1].field("Cookie") == ["mine=1; node=b"]
 
+    def test_a_malformed_field_of_ours_is_replaced(self, client: Client, server: Served) -> None:
+        """A field of our schemes that nobody could have meant is overwritten when the request is signed."""
+        sent = client.send("GET", server.url, headers={"Authorization": "tuned-digest-signature nonsense"})
+        assert sent.status == 200
+
     def test_trace_is_not_signed(self, client: Client, server: Served) -> None:
         """TRACE is sent without a signature (section 3)."""
         assert client.send("TRACE", server.url).status == 400
@@ -708,6 +713,22 @@ class TestOwnFields:
             result = client.send("POST", f"{other.url}/x", body=WHOLE)
         assert result.status == 200
         assert "authorization" not in result.sent
+
+    def test_another_schemes_challenge_elsewhere_is_no_news(
+        self, client: Client, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A 401 of an origin that is not served, with no challenge of ours, is returned without a warning."""
+        caplog.set_level(logging.WARNING, "tuned_digest")
+        with serve(scripted((401, [("WWW-Authenticate", "Basic realm=x")], b""))) as other:
+            assert client.send("GET", other.url).status == 401
+        assert caplog.records == []
+
+    def test_a_cookie_for_elsewhere_is_not_carried(self, connect: Connect, signer: Ed25519Signer) -> None:
+        """A cookie that a 401 sets for another path is not on the retry."""
+        asked = (401, [challenge("AAAA"), ("Set-Cookie", "far=1; Path=/far")], b"")
+        with serve(scripted(asked, (200, [], b""))) as served, connect(served.url, signer) as client:
+            client.send("GET", f"{served.url}/near")
+        assert served.requests[1].field("Cookie") == []
 
 
 class _ForeignSigner:

@@ -1,8 +1,11 @@
 """The command line, as a process of its own where it runs a server, and called where it does not."""
 
+import errno
 import getpass
 import os
 import re
+import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -16,6 +19,9 @@ import pytest
 from tuned_digest import Ed25519Signer
 from tuned_digest.__main__ import main
 from tuned_digest.httpx import TunedDigestAuth
+from tuned_digest.server.blobs import blobs_application
+
+from .serving import QUICK, QUICK_CREATE, serve
 
 
 @contextmanager
@@ -58,6 +64,7 @@ def test_serve_keeps_blobs() -> None:
                 client.request(method, "/blobs/a b").status_code for method in ("GET", "PATCH", "DELETE")
             ]
             assert missing == [404, 404, 404]
+            assert client.patch("/blobs/welcome", content=b"!").json()["size"] > 1
             too_much = client.put("/blobs/big", content=bytes(16 * 1024 * 1024 + 1))
             assert too_much.status_code == 413
 
@@ -79,8 +86,46 @@ def test_a_port_in_use_is_a_failure() -> None:
         port = url.rpartition(":")[2]
         command = [sys.executable, "-m", "tuned_digest", "serve", "--port", port]
         ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert ended.returncode != 0
+    assert ended.returncode == 1
     assert "in use" in ended.stderr
+    assert "pass another --port" in ended.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent so on POSIX alone")
+def test_serve_ends_quietly_when_it_is_interrupted() -> None:
+    """Ctrl-C ends the server with status 0 and no traceback."""
+    command = [sys.executable, "-m", "tuned_digest", "serve", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, printed = process.communicate(timeout=60)
+    assert (process.returncode, printed) == (0, "")
+
+
+def test_serve_without_its_extra_says_what_to_install() -> None:
+    """Without uvicorn, serve names the extra."""
+    code = (
+        "import sys; sys.modules['uvicorn'] = None;"
+        "from tuned_digest.__main__ import main; sys.exit(main(['serve']))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == 1
+    assert "tuned-digest[demo]" in ended.stderr
+
+
+def test_blobs_are_bounded(signer: Ed25519Signer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would take all blobs over their capacity is answered 507, and changes nothing."""
+    monkeypatch.setattr("tuned_digest.server.blobs._CAPACITY", 100)
+    with serve(blobs_application(access=QUICK, create=QUICK_CREATE)) as server:
+        auth = TunedDigestAuth(server.url, signer)
+        with httpx.Client(base_url=server.url, auth=auth) as client:
+            assert client.put("/blobs/one", content=bytes(60)).status_code == 201
+            assert client.put("/blobs/two", content=bytes(60)).status_code == 507
+            assert client.put("/blobs/one", content=bytes(70)).status_code == 200
+            assert client.get("/blobs/two").status_code == 404
 
 
 def test_keygen_writes_a_key_that_its_owner_alone_can_read(
@@ -109,7 +154,7 @@ def test_keygen_says_where_it_cannot_write(tmp_path: Path, capsys: pytest.Captur
     assert "missing" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device that is always full is Linux's")
+@pytest.mark.skipif(os.name != "posix", reason="limits on the size of files are POSIX's")
 def test_keygen_on_a_full_disk_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A key that could not be written whole leaves no file behind."""
     limited = (
@@ -126,6 +171,20 @@ def test_keygen_on_a_full_disk_says_so(tmp_path: Path, capsys: pytest.CaptureFix
     assert not path.exists()
 
 
+def test_keygen_leaves_no_part_of_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A disk that fails at the last moment leaves no file behind."""
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    assert main(["keygen", str(tmp_path / "key.pem")]) == 1
+    assert list(tmp_path.iterdir()) == []
+    assert "Input/output error" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("typed", "status"), [(["secret", "secret"], 0), (["secret", "other"], 1), ([""], 1)]
 )
@@ -140,6 +199,15 @@ def test_keygen_asks_for_a_password_twice(
     assert path.exists() == (status == 0)
     if status == 0:
         Ed25519Signer.from_file(path, password="secret")
+
+
+def test_a_demo_without_its_server_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """When the server does not start, the demo says so and ends in 1."""
+    monkeypatch.setattr(sys, "executable", shutil.which("true") or "true")
+    assert main(["demo"]) == 1
+    assert "did not start" in capsys.readouterr().err
 
 
 def test_the_demo_holds(capfd: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import copy
 import pickle
 from collections.abc import Iterator
 
+import anyio
 import httpx
 import pytest
 import respx
@@ -53,6 +54,20 @@ def test_event_hooks_see_every_send(server: Served, signer: Ed25519Signer) -> No
     with httpx.Client(auth=TunedDigestAuth(server.url, signer), event_hooks=hooks) as client:
         assert client.get(server.url).status_code == 200
     assert sent == [False, True]
+
+
+def test_a_401_read_by_an_async_hook_is_answered(server: Served, signer: Ed25519Signer) -> None:
+    """A response that a hook of an async client has read is answered from what is in memory."""
+
+    async def run() -> int:
+        async def read(response: httpx.Response) -> None:
+            await response.aread()
+
+        auth = TunedDigestAuth(server.url, signer)
+        async with httpx.AsyncClient(auth=auth, event_hooks={"response": [read]}) as client:
+            return (await client.get(server.url)).status_code
+
+    assert anyio.run(run) == 200
 
 
 def test_a_request_object_sent_twice_is_signed_twice(server: Served, signer: Ed25519Signer) -> None:

@@ -107,6 +107,7 @@ def test_no_optional_dependency_is_imported(name: str) -> None:
         ("tuned_digest.httpx", "httpx"),
         ("tuned_digest.requests", "requests"),
         (blobs.__name__, "demo"),
+        ("tuned_digest.demo", "demo"),
     ],
 )
 def test_a_missing_extra_is_named(name: str, extra: str) -> None:

@@ -1,5 +1,6 @@
 """What is requests' own: sessions, hooks, adapters, pickling."""
 
+import io
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 import requests
-from requests.adapters import HTTPAdapter
+from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3.util import Retry
 
 from tuned_digest import Ed25519Signer, LimitExceededError
@@ -176,6 +177,30 @@ def test_a_connection_that_breaks_in_a_401_is_requests_own_error(
 
     with serve(app, log_config=None) as server, pytest.raises(requests.ConnectionError):
         session.get(server.url, auth=TunedDigestAuth(server.url, signer))
+
+
+def test_an_adapter_of_another_make_is_served(session: requests.Session, signer: Ed25519Signer) -> None:
+    """Where a response did not come from urllib3, its merged fields are read."""
+
+    class InMemory(BaseAdapter):
+        def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # type: ignore[override]
+            response = requests.Response()
+            response.status_code = 200 if "Authorization" in request.headers else 401
+            response.headers.update({"WWW-Authenticate": f"Basic realm=x, {CHALLENGE[1]}"})
+            response.raw, response.request, response.url = _Raw(), request, str(request.url)
+            response.connection = self  # type: ignore[assignment]
+            return response
+
+        def close(self) -> None:
+            return
+
+    class _Raw(io.BytesIO):
+        def read(self, size: int | None = -1, decode_content: bool | None = None) -> bytes:
+            return super().read(size)
+
+    session.mount("https://", InMemory())
+    auth = TunedDigestAuth("https://api.example.com", signer)
+    assert session.get("https://api.example.com/", auth=auth).status_code == 200
 
 
 def test_a_url_without_an_origin_is_left_to_its_adapter(

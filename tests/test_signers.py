@@ -111,6 +111,14 @@ def test_a_written_key_reads_back(password: bytes | str | None) -> None:
     assert again.public_key == signer.public_key
 
 
+def test_text_that_has_no_encoding_is_refused() -> None:
+    """A lone surrogate in a password or a context is an `ArgumentError`."""
+    with pytest.raises(ArgumentError, match="password"):
+        Ed25519Signer.generate().to_pem(password="\ud800")
+    with pytest.raises(ArgumentError, match="context"):
+        Ed25519Signer.derive(b"s" * 32, context="\ud800")
+
+
 @pytest.mark.parametrize("password", [b"", ""])
 def test_a_key_is_not_encrypted_with_an_empty_password(password: bytes | str) -> None:
     """An empty password is refused rather than taken for none."""

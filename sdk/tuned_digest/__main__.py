@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from .errors import MissingExtraError, PrivateKeyError, TunedDigestError
+from .errors import ArgumentError, MissingExtraError, PrivateKeyError, TunedDigestError
 from .signers import Ed25519Signer
 from .tuning import ACCESS_TUNING, CREATE_TUNING, SearchCost, Tuning, parse_cost, parse_tuning
 
@@ -119,18 +119,24 @@ def _serve(options: argparse.Namespace) -> int:
 
         async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
             await super().startup()
-            if self.started:
-                host, port = self.servers[0].sockets[0].getsockname()[:2]
-                shown = f"[{host}]" if ":" in host else host
-                print(f"serving on http://{shown}:{port}", flush=True)
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            print(f"serving on http://{shown}:{port}", flush=True)
 
     server = Announcing(
         uvicorn.Config(
             application, host=options.host, port=options.port, log_level="warning", access_log=False
         )
     )
-    server.run()
-    return 0 if server.started else 1
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        pass
+    except SystemExit:  # what it was has been logged
+        raise ArgumentError(
+            f"cannot listen on {options.host}, port {options.port}: pass another --port"
+        ) from None
+    return 0
 
 
 def _keygen(options: argparse.Namespace) -> int:

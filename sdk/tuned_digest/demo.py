@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from anyio.from_thread import start_blocking_portal
 
 from . import events
-from .errors import MissingExtraError
+from .errors import MissingExtraError, TunedDigestError
 from .signers import Ed25519Signer
 
 try:
@@ -195,7 +195,7 @@ def _served() -> Iterator[str]:
             assert server.stdout is not None
             address = server.stdout.readline().rpartition(" ")[2].strip()
             if not address:
-                raise MissingExtraError("the server did not start: see above", extra="demo")
+                raise TunedDigestError("the demo's server did not start: see above")
             yield address
         finally:
             server.terminate()
