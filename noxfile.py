@@ -24,7 +24,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def minimums(session: nox.Session) -> None:
     """Run the test suite on the lowest direct versions that the metadata allows."""
-    session.install("uv>=0.6", *group("test"))
+    session.install("uv>=0.6")
     session.run(
         "uv",
         "pip",
@@ -35,6 +35,7 @@ def minimums(session: nox.Session) -> None:
         "lowest-direct",
         ".[all]",
     )
+    session.install(*group("test"))
     session.run("pytest", "-n", "auto", *session.posargs)
 
 

@@ -446,6 +446,74 @@ class TestRedirects:
             assert client.send("GET", f"{server.url}/redirect?status=302&to={other.url}/target").status == 200
 
 
+class TestLateSigning:
+    @pytest.mark.parametrize("status", [307, 308])
+    def test_a_body_that_was_sent_elsewhere_is_not_signed_as_what_is_left(
+        self, client: Client, server: Served, status: int
+    ) -> None:
+        """A stream that another origin got before its redirect to ours is an error, never an empty body."""
+        # A blocking stream to an origin that is not served is httpx's own matter in an async client.
+        expected = (BodyError, httpx.StreamConsumed, RuntimeError)
+        location = ("Location", f"{server.url}/put")
+        with serve(scripted((status, [location], b""))) as other, pytest.raises(expected):
+            client.send("PATCH", other.url, body=iter(CHUNKS))
+        assert 200 not in server.statuses
+
+    def test_bytes_that_were_sent_elsewhere_are_signed(self, client: Client, server: Served) -> None:
+        """Bytes survive a redirect from another origin to ours."""
+        with serve(scripted((307, [("Location", f"{server.url}/put")], b""))) as other:
+            result = client.send("PATCH", other.url, body=WHOLE)
+        assert json.loads(result.content)["size"] == len(WHOLE)
+
+    @pytest.mark.parametrize("path", ["/a%2fb", "/a[b]", "/a%c3%bc", "/a%20b|c"])
+    def test_the_target_of_a_redirect_is_signed_as_it_is_sent(
+        self, client: Client, server: Served, path: str
+    ) -> None:
+        """What a library makes of a Location is what is signed."""
+        location = ("Location", f"{server.url}{path}")
+        with serve(scripted((302, [location], b""))) as other:
+            assert client.send("GET", other.url).status == 200
+
+    def test_a_shared_cache_does_not_carry_work_past_the_limits(
+        self, connect: Connect, server: Served, signer: Ed25519Signer
+    ) -> None:
+        """A nonce that another auth object stored is left out where its work is beyond our limits."""
+        cache = MemoryNonceCache()
+        with connect(server.url, signer, nonces=cache) as client:
+            client.send("GET", server.url)
+        search_only = {"schemes": ["asym-tuned-digest-signature"], "limits": Limits(max_memory_kib=8)}
+        with connect(server.url, signer, nonces=cache, **search_only) as client:
+            assert client.send("GET", server.url).status == 200
+        with (
+            connect(server.url, signer, nonces=cache, limits=Limits(max_memory_kib=8)) as client,
+            pytest.raises(LimitExceededError),
+        ):
+            client.send("GET", server.url)
+
+    def test_a_signed_path_that_is_empty_is_the_root(self, connect: Connect, signer: Ed25519Signer) -> None:
+        """With the prefix alone as path, both ends sign ``/``."""
+
+        def strip(path: str) -> str:
+            return path.removeprefix("/v2")
+
+        with (
+            serve(verified(signed_path=strip)) as server,
+            connect(server.url, signer, signed_path=strip) as client,
+        ):
+            assert client.send("GET", f"{server.url}/v2").status == 200
+
+    def test_a_cookie_beyond_ascii_is_left_out(self, connect: Connect, signer: Ed25519Signer) -> None:
+        """A Set-Cookie that no request could carry does not keep the challenge from being answered."""
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            signed = any(key == b"authorization" for key, _ in scope["headers"])
+            cookie = (b"set-cookie", "a=\u00e9".encode("latin-1"))
+            await answer(send, 200 if signed else 401, [*_encoded([challenge("AAAA")]), cookie], b"")
+
+        with serve(app) as server, connect(server.url, signer) as client:
+            assert client.send("GET", server.url).status == 200
+
+
 class TestRejections:
     @pytest.mark.parametrize("reason", ["unknown nonce", "scope mismatch"])
     @pytest.mark.parametrize("framing", ["length", "chunked"])

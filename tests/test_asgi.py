@@ -121,6 +121,34 @@ def test_a_body_over_the_limit_is_refused(signer: Ed25519Signer) -> None:
         assert client.patch(server.url, content=iter([b"x" * 500] * 2)).json()["size"] == 1000
 
 
+@pytest.mark.parametrize("value", [b"0" * 5000, b"\xb2", b"-1", b"1, 1"])
+def test_a_content_length_that_is_none_is_refused(value: bytes) -> None:
+    """What a server lets through as Content-Length and is no number is answered 413, not with an error."""
+    statuses: list[int] = []
+
+    async def run() -> None:
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b""}
+
+        async def send(message: Message) -> None:
+            statuses.extend([message["status"]] if "status" in message else [])
+
+        app = TunedDigestMiddleware(_unreachable, Verifier(MemoryNonceStore(), policy=POLICY))
+        await _send_signed(
+            app, {**_scope("GET", "/"), "headers": [(b"content-length", value)]}, receive, send
+        )
+
+    anyio.run(run)
+    assert statuses == [401, 413]
+
+
+def test_a_path_that_cannot_be_signed_is_a_bad_request(signer: Ed25519Signer) -> None:
+    """Where a prefix comes off a path that only looks like it, the request is refused before its body."""
+    app = verified(signed_path=lambda path: path.removeprefix("/v2"))
+    with serve(app) as server, httpx.Client(auth=TunedDigestAuth(server.url, signer)) as client:
+        assert client.get(f"{server.url}/v2%2Fx").status_code == 400
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -284,6 +312,28 @@ def test_a_negative_limit_is_refused() -> None:
     """`max_body` cannot be negative."""
     with pytest.raises(ArgumentError):
         TunedDigestMiddleware(field, Verifier(MemoryNonceStore()), max_body=-1)
+
+
+async def _send_signed(
+    app: TunedDigestMiddleware, scope: dict[str, Any], receive: Receive, send: Send
+) -> None:
+    """Send a request twice: for its challenge, and signed."""
+    challenges: list[str] = []
+
+    async def note(message: Message) -> None:
+        challenges.extend(
+            value.decode() for key, value in message.get("headers", ()) if key == b"www-authenticate"
+        )
+        await send(message)
+
+    await app(scope, receive, note)
+    flow = TunedDigestAuth("http://localhost", Ed25519Signer.generate()).sync_auth_flow(
+        httpx.Request(scope["method"], "http://localhost/")
+    )
+    request = next(flow)
+    request = flow.send(httpx.Response(401, headers={"WWW-Authenticate": challenges[0]}, request=request))
+    credential = (b"authorization", request.headers["Authorization"].encode())
+    await app({**scope, "headers": [*scope["headers"], credential]}, receive, send)
 
 
 async def _unreachable(scope: Scope, receive: Receive, send: Send) -> None:

@@ -9,7 +9,7 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuned_digest.bodies import BytesBody, SpooledBody
+from tuned_digest.bodies import BytesBody, LostBody, SpooledBody
 from tuned_digest.errors import BodyError
 
 LARGE = bytes(range(256)) * 8192
@@ -105,7 +105,7 @@ def test_an_error_of_the_source_is_the_callers_own() -> None:
     body = spooled(broken())
     with pytest.raises(KeyError, match="the caller's own"):
         body.digest()
-    with pytest.raises(BodyError, match="read in part and failed"):
+    with pytest.raises(BodyError, match="failed half-way"):
         body.digest()
 
 
@@ -119,7 +119,7 @@ def test_an_error_of_an_async_source_is_the_callers_own() -> None:
     body = spooled(broken())
     with pytest.raises(KeyError, match="the caller's own"):
         anyio.run(body.adigest)
-    with pytest.raises(BodyError, match="read in part and failed"):
+    with pytest.raises(BodyError, match="failed half-way"):
         anyio.run(body.adigest)
 
 
@@ -144,3 +144,20 @@ def test_seeking_does_nothing() -> None:
     body.digest()
     assert body.seek(7) == body.seek(0, 2) == 0
     assert b"".join(body) == b"abc"
+
+
+def test_a_lost_body_is_never_digested() -> None:
+    """A body that nobody kept is an error, blocking or not."""
+    with pytest.raises(BodyError, match="not kept"):
+        LostBody().digest()
+    with pytest.raises(BodyError, match="not kept"):
+        anyio.run(LostBody().adigest)
+
+
+def test_two_sends_of_one_body_do_not_disturb_each_other() -> None:
+    """Each iteration has a place of its own in the spool."""
+    body = spooled(iter([LARGE]))
+    body.digest()
+    first, second = iter(body), iter(body)
+    turns = [next(one) for _ in range(2) for one in (first, second)]
+    assert b"".join(turns[::2]) == b"".join(turns[1::2]) == LARGE[: 2 * 65536]

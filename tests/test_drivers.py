@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from tuned_digest import ArgumentError, SearchCost, Tuning
 from tuned_digest._drivers import Inline, Job, Threaded, Worked, run_anyio, run_blocking
+from tuned_digest._work import WorkLimiter
 from tuned_digest.exchange import Step, ask
 from tuned_digest.tuning import Work
 
@@ -162,3 +164,31 @@ def test_a_blocking_caller_refuses_awaitables_of_any_kind() -> None:
             blocking(each(Inline(loop.create_future)))
     finally:
         loop.close()
+
+
+def test_work_is_done_in_place_where_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blocking client signs at the interpreter's exit too, when no thread starts any more."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert blocking(each(Worked(threading.get_ident, LARGE[0]))) == [threading.get_ident()]
+
+
+def test_an_interrupted_wait_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Ctrl-C interrupts while it waits for a place is not done later for nobody."""
+    futures: list[Future[object]] = []
+
+    class Interrupted(Future[object]):
+        def result(self, timeout: float | None = None) -> object:
+            raise KeyboardInterrupt
+
+    def submit(limiter: WorkLimiter, *job: Any) -> Future[object]:
+        futures.append(Interrupted())
+        return futures[0]
+
+    monkeypatch.setattr(WorkLimiter, "submit", submit)
+    with pytest.raises(KeyboardInterrupt):
+        blocking(each(Worked(threading.get_ident, LARGE[0])))
+    assert futures[0].cancelled()

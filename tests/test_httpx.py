@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Iterator
+from typing import Any, Self
 
 import anyio
 import httpx
@@ -10,7 +11,7 @@ import pytest
 import respx
 
 from tuned_digest import ArgumentError, Ed25519Signer, LimitExceededError, TunedDigestError
-from tuned_digest.httpx import TunedDigestAuth
+from tuned_digest.httpx import TunedDigestAuth, _ResumedStream
 
 from .field_server import scripted, verified
 from .serving import QUICK, Served, serve
@@ -65,6 +66,78 @@ def test_a_401_read_by_an_async_hook_is_answered(server: Served, signer: Ed25519
 
         auth = TunedDigestAuth(server.url, signer)
         async with httpx.AsyncClient(auth=auth, event_hooks={"response": [read]}) as client:
+            return (await client.get(server.url)).status_code
+
+    assert anyio.run(run) == 200
+
+
+def test_a_request_object_in_several_tasks_is_signed_in_each(server: Served, signer: Ed25519Signer) -> None:
+    """One request under way four times at once carries four nonces."""
+
+    async def run() -> None:
+        async def pause(request: httpx.Request) -> None:
+            await anyio.lowlevel.checkpoint()
+
+        auth = TunedDigestAuth(server.url, signer)
+        async with httpx.AsyncClient(auth=auth, event_hooks={"request": [pause]}) as client:
+            request = client.build_request("PATCH", server.url, content=iter([b"x" * 70_000] * 3))
+            await client.send(request)
+            async with anyio.create_task_group() as group:
+                for _ in range(4):
+                    group.start_soon(client.send, request)
+
+    anyio.run(run)
+    sent = [value for seen in server.requests for value in seen.field("Authorization")]
+    assert len(sent) == len(set(sent)) == 5
+    assert server.statuses.count(200) == 5
+
+
+def test_a_401_closed_by_a_hook_is_httpxs_own_matter(server: Served, signer: Ed25519Signer) -> None:
+    """A hook that closes a 401 has httpx say so, and not us."""
+    hooks = {"response": [lambda response: response.close()]}
+    auth = TunedDigestAuth(server.url, signer)
+    # What httpx itself reads of a response before it goes on is not there any more.
+    with httpx.Client(auth=auth, event_hooks=hooks) as client, pytest.raises(httpx.StreamClosed):
+        client.get(server.url)
+
+
+def test_a_target_of_the_callers_own_is_signed(server: Served, signer: Ed25519Signer) -> None:
+    """The request target in the extensions is what is sent, and what is signed."""
+    with httpx.Client(auth=TunedDigestAuth(server.url, signer)) as client:
+        response = client.get(server.url, extensions={"target": b"/elsewhere"})
+    assert response.json()["path"] == "/elsewhere"
+
+
+def test_a_401_that_breaks_off_names_its_request(signer: Ed25519Signer) -> None:
+    """An error of reading a 401 is httpx's own, with its request."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(key.lower().encode(), value.encode()) for key, value in CHALLENGE.items()]
+        headers.append((b"content-length", b"100"))
+        await send({"type": "http.response.start", "status": 401, "headers": headers})
+        await send({"type": "http.response.body", "body": b"short", "more_body": True})
+
+    with serve(app, log_config=None) as server:
+        auth = TunedDigestAuth(server.url, signer)
+        with httpx.Client(auth=auth) as client, pytest.raises(httpx.RemoteProtocolError) as raised:
+            client.get(server.url)
+    assert raised.value.request.url == server.url
+
+
+def test_a_plain_function_that_gives_an_awaitable_may_sign(server: Served, signer: Ed25519Signer) -> None:
+    """An async signer need not be written with ``async def``."""
+
+    class Delegating:
+        public_key = signer.public_key
+
+        def sign(self, message: bytes, /) -> Any:
+            async def signed() -> bytes:
+                return signer.sign(message)
+
+            return signed()
+
+    async def run() -> int:
+        async with httpx.AsyncClient(auth=TunedDigestAuth(server.url, Delegating())) as client:
             return (await client.get(server.url)).status_code
 
     assert anyio.run(run) == 200
@@ -196,3 +269,23 @@ def test_an_auth_object_is_deep_copied_without_its_nonces(server: Served, signer
         assert client.get(server.url, auth=copy.deepcopy(auth)).status_code == 200
         assert client.get(server.url, auth=auth).status_code == 200
     assert server.statuses == [401, 200, 401, 200, 200]
+
+
+def test_a_stream_that_is_no_generator_is_closed() -> None:
+    """What was read in part is closed, whatever kind of iterator it is read with."""
+
+    class Chunks(httpx.AsyncByteStream):
+        closed = False
+
+        def __aiter__(self) -> Self:
+            return self
+
+        async def __anext__(self) -> bytes:
+            return b"chunk"
+
+        async def aclose(self) -> None:
+            self.closed = True
+
+    chunks = Chunks()
+    anyio.run(_ResumedStream([b""], aiter(chunks), chunks, is_whole=False).aclose)
+    assert chunks.closed

@@ -85,6 +85,60 @@ def test_a_prepared_request_sent_twice_is_answered_twice(
     assert server.statuses == [401, 200, 200, 401, 200]
 
 
+def test_no_nonce_stays_on_a_request_that_was_sent(
+    server: Served, session: requests.Session, signer: Ed25519Signer
+) -> None:
+    """A prepared request keeps no field of ours for its next send; the response's own copy shows it."""
+    session.auth = TunedDigestAuth(server.url, signer)
+    session.get(server.url)
+    prepared = session.prepare_request(requests.Request("GET", server.url))
+    responses = [session.send(prepared) for _ in range(2)]
+    assert "Authorization" not in prepared.headers
+    sent = [response.request.headers["Authorization"] for response in responses]
+    assert sent[0] != sent[1]
+
+
+def test_a_url_that_cannot_be_parsed_is_requests_own_matter(
+    session: requests.Session, signer: Ed25519Signer
+) -> None:
+    """A URL that urllib3 refuses is left to requests, unsigned."""
+    for url in ("http://[::g]/", "http://exa<mple/"):
+        prepared = session.prepare_request(requests.Request("GET", "http://localhost/"))
+        prepared.url = url
+        assert "Authorization" not in TunedDigestAuth("*", signer)(prepared).headers
+
+
+@pytest.mark.parametrize("body", ["\u00e9" * 50, "ascii"])
+def test_a_text_stream_has_the_length_of_its_bytes(
+    server: Served, session: requests.Session, signer: Ed25519Signer, body: str
+) -> None:
+    """Requests counts characters where bytes are sent: the length is corrected, and nothing is left over."""
+    session.auth = TunedDigestAuth(server.url, signer)
+    echo = session.patch(server.url, data=io.StringIO(body)).json()
+    assert echo["length"] == str(len(body.encode())) == str(echo["size"])
+    assert server.statuses == [401, 200]
+
+
+def test_a_memoryview_is_a_body(server: Served, session: requests.Session, signer: Ed25519Signer) -> None:
+    """A memoryview is sent as its bytes."""
+    auth = TunedDigestAuth(server.url, signer)
+    assert session.patch(server.url, data=memoryview(b"abc"), auth=auth).json()["size"] == 3
+
+
+def test_a_rejection_is_whole_in_its_raw_stream(session: requests.Session, signer: Ed25519Signer) -> None:
+    """With ``stream=True`` a rejection's raw stream gives all of it, from the beginning."""
+    nonces = iter(f"nonce{number}" for number in range(10))
+
+    def refuse(scope: Any, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        return 401, [(CHALLENGE[0], CHALLENGE[1].replace("AAAA", next(nonces)))], b"x" * 90_000
+
+    with (
+        serve(decided(refuse)) as server,
+        session.get(server.url, auth=TunedDigestAuth(server.url, signer), stream=True) as response,
+    ):
+        assert [len(response.raw.read(amount)) for amount in (10, 65526, None)] == [10, 65526, 24464]
+
+
 def test_the_next_request_of_a_redirect_can_be_sent_by_hand(
     server: Served, session: requests.Session, signer: Ed25519Signer
 ) -> None:

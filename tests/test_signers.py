@@ -271,7 +271,7 @@ def test_a_key_file_that_others_can_read_gives_a_warning(tmp_path: Path, mode: i
     file = tmp_path / "key.pem"
     file.write_bytes(Ed25519Signer.generate().to_pem())
     file.chmod(mode)
-    with pytest.warns(KeyFileWarning, match="can be read by others") as caught:
+    with pytest.warns(KeyFileWarning, match="is open to others") as caught:
         Ed25519Signer.from_file(file)
     assert caught[0].filename == __file__
 

@@ -18,6 +18,7 @@ import pytest
 from tuned_digest import ArgumentError, Resources, SearchCost, Tuning, _cores, _work
 from tuned_digest._cores import usable_cores
 from tuned_digest._work import WorkLimiter, outcome, process_limiter
+from tuned_digest.errors import NoThreadError
 from tuned_digest.tuning import Work
 
 HASH, SEARCH = Tuning("argon2d", 8, 1, 1), SearchCost(1)
@@ -203,7 +204,7 @@ def test_a_place_is_given_back_when_no_thread_can_start(work: Work) -> None:
     limiter = WorkLimiter(1)
     with no_more_threads():
         future = limiter.submit(lambda: "never", work)
-    assert isinstance(future.exception(0), RuntimeError)
+    assert isinstance(future.exception(0), NoThreadError)
     assert limiter.submit(lambda: "ran", work).result(PATIENCE) == "ran"
 
 
@@ -225,7 +226,7 @@ print(limiter.submit(lambda: "ran", work).result(10))
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
     )
-    assert run.stdout.split("\n")[:2] == ["{'RuntimeError'} True", "ran"], run.stderr[-200:]
+    assert run.stdout.split("\n")[:2] == ["{'NoThreadError'} True", "ran"], run.stderr[-200:]
 
 
 def test_the_process_has_one_limiter(monkeypatch: pytest.MonkeyPatch) -> None:

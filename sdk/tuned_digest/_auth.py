@@ -225,12 +225,12 @@ class Messages(Protocol[RequestT, ResponseT_contra]):
         """Give a request's Authorization field."""
         ...
 
-    def body(self, request: RequestT) -> Body:
-        """Give a request's body, made so that it can be sent again."""
+    def body(self, request: RequestT, *, was_sent: bool) -> Body:
+        """Give a request's body, made so that it can be sent again; a `LostBody` where it is too late."""
         ...
 
-    def authorize(self, request: RequestT, value: str | None) -> None:
-        """Set a request's Authorization field, or remove ours, once its body was digested."""
+    def authorize(self, request: RequestT, value: str | None) -> RequestT:
+        """Give the request with an Authorization field, or without ours, once its body was digested."""
         ...
 
     def request(self, response: ResponseT_contra) -> RequestT:
@@ -269,19 +269,23 @@ class Journey(Generic[RequestT, ResponseT]):
         self._since = since
         self._exchanges: dict[Target, Exchange | None] = {}
 
-    def depart(self, request: RequestT) -> Generator[Step[object], object, None]:
+    def depart(self, request: RequestT) -> Generator[Step[object], object, RequestT]:
         """Sign a request that is about to be sent for the first time, if there is a nonce for it.
 
         Args:
             request: The request.
 
+        Returns:
+            The request to send.
+
         Raises:
             BodyError: If its body cannot be digested and sent again.
         """
-        exchange = self._exchange(request)
-        if exchange is not None:
-            value = yield from exchange.authorize()
-            self._messages.authorize(request, value)
+        exchange = self._exchange(request, was_sent=False)
+        if exchange is None:
+            return request
+        value = yield from exchange.authorize()
+        return self._messages.authorize(request, value)
 
     def harvest(self, response: ResponseT) -> Generator[Step[object], object, None]:
         """Remember the next nonces of a redirect.
@@ -327,10 +331,9 @@ class Journey(Generic[RequestT, ResponseT]):
             return None
         again = yield from ask(Call(lambda: messages.again(response)))
         value = yield from exchange.authorize(received.challenge)
-        messages.authorize(again, value)
-        return again
+        return messages.authorize(again, value)
 
-    def _exchange(self, request: RequestT) -> Exchange | None:
+    def _exchange(self, request: RequestT, *, was_sent: bool = True) -> Exchange | None:
         """Find the exchange of a request's target: a redirect back to it does not start over."""
         try:
             target = self._messages.target(request)
@@ -341,7 +344,7 @@ class Journey(Generic[RequestT, ResponseT]):
                 target,
                 self._since,
                 self._messages.authorization(request),
-                lambda: self._messages.body(request),
+                lambda: self._messages.body(request, was_sent=was_sent),
             )
         return self._exchanges[target]
 

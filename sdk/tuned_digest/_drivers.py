@@ -11,13 +11,14 @@ __all__ = ["Inline", "Job", "Threaded", "Worked", "run_anyio", "run_blocking"]
 
 import inspect
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast
 
 import anyio.to_thread
 
 from ._work import outcome, process_limiter
-from .errors import ArgumentError
+from .errors import ArgumentError, NoThreadError
 from .exchange import Step
 from .tuning import Tuning, Work
 
@@ -32,21 +33,21 @@ _INLINE_SEARCH_BITS = 6
 class Inline:
     """Call at once; await what comes back if it is awaitable."""
 
-    call: Callable[[], object]
+    call: Callable[[], object] = field(repr=False)
 
 
 @dataclass(slots=True)
 class Threaded:
     """Call in a worker thread of the event loop's; blocking clients call at once."""
 
-    call: Callable[[], object]
+    call: Callable[[], object] = field(repr=False)
 
 
 @dataclass(slots=True)
 class Worked:
     """Call under the process-wide limiter."""
 
-    call: Callable[[], object]
+    call: Callable[[], object] = field(repr=False)
     work: Work
     at_most: int | None = None
 
@@ -115,7 +116,7 @@ def _advance(
 
 def _perform_blocking(job: Job) -> object:
     if isinstance(job, Worked) and not _is_small(job.work):
-        return process_limiter().submit(job.call, job.work, job.at_most).result()
+        return _wait_for(process_limiter().submit(job.call, job.work, job.at_most), job)
     answer = job.call()
     if inspect.isawaitable(answer):
         if inspect.iscoroutine(answer):
@@ -124,12 +125,19 @@ def _perform_blocking(job: Job) -> object:
     return answer
 
 
+def _wait_for(future: Future[object], job: Worked) -> object:
+    try:
+        return future.result()
+    except NoThreadError:  # as in what runs at the interpreter's exit
+        return job.call()
+    finally:
+        future.cancel()  # when the wait was interrupted; does nothing to one that is done
+
+
 async def _perform_anyio(job: Job) -> object:
     if isinstance(job, Worked) and not _is_small(job.work):
         return await outcome(process_limiter().submit(job.call, job.work, job.at_most))
-    if isinstance(job, Threaded):
-        return await anyio.to_thread.run_sync(job.call)
-    answer = job.call()
+    answer = await anyio.to_thread.run_sync(job.call) if isinstance(job, Threaded) else job.call()
     return await answer if inspect.isawaitable(answer) else answer
 
 

@@ -16,6 +16,7 @@ import base64
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Literal
 
 from .errors import MalformedFieldError
@@ -32,6 +33,8 @@ SCHEMES = ("tuned-digest-signature", "asym-tuned-digest-signature")
 FIELD_LIMIT = 16 * 1024  # characters
 CHALLENGE_LIMIT = 32
 NONCE_LIMIT = 512  # characters
+
+_SHOWN = 40  # characters of a name that an error repeats
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"  # RFC 9110 section 5.6.2
 _TOKEN68 = r"[A-Za-z0-9._~+/-]++=*+"  # RFC 9110 section 11.2
@@ -58,7 +61,7 @@ class Parameters:
 
     field: str
     dialect: Dialect
-    values: dict[str, str]
+    values: dict[str, str] = dataclass_field(repr=False)
 
     def require(self, name: str) -> str:
         """Return a parameter that must be there."""
@@ -170,8 +173,8 @@ def read_parameters(text: str, field: str) -> Parameters:
             raise MalformedFieldError(f"{field}: a parameter's name is not a token", field=field)
         last = name.lower()
         if last in values:
-            raise MalformedFieldError(f"{field}: {last} is repeated", field=field)
-        values[last] = _value(value, field, last)
+            raise MalformedFieldError(f"{field}: {last[:_SHOWN]} is repeated", field=field)
+        values[last] = _value(value, field, last[:_SHOWN])
     return Parameters(field, "list" if separator == "," else "deployed", values)
 
 

@@ -25,7 +25,7 @@ import anyio.from_thread
 import anyio.lowlevel
 
 from ._cores import usable_cores
-from .errors import ArgumentError
+from .errors import ArgumentError, NoThreadError
 from .tuning import SearchCost, Work
 
 T = TypeVar("T")
@@ -120,7 +120,7 @@ class WorkLimiter:
                 thread.start()
             except RuntimeError as error:  # no more threads, or the interpreter is going down
                 self._give_back(is_search)
-                waiting.future.set_exception(error)
+                waiting.future.set_exception(NoThreadError(f"no thread for the work: {error}"))
 
     def _admit(self) -> tuple[_Waiting[Any], bool] | None:
         """Take the longest waiting work that may run now out of its queue."""
@@ -187,9 +187,10 @@ async def outcome(future: Future[T]) -> T:
     done = anyio.Event()
     token = anyio.lowlevel.current_token()
     loop_thread = threading.get_ident()
+    is_awaited = True
 
     def wake(settled: Future[T]) -> None:
-        if settled.cancelled():
+        if not is_awaited:
             return
         if threading.get_ident() == loop_thread:
             done.set()
@@ -200,7 +201,7 @@ async def outcome(future: Future[T]) -> T:
     future.add_done_callback(wake)
     try:
         await done.wait()
-    except BaseException:
-        future.cancel()
-        raise
+    finally:
+        is_awaited = False
+        future.cancel()  # does nothing to one that is done
     return future.result()

@@ -6,10 +6,11 @@ everything else is read once into a spool, digested on the way, and sent from th
 
 from __future__ import annotations
 
-__all__ = ["Body", "BytesBody", "SpooledBody"]
+__all__ = ["Body", "BytesBody", "LostBody", "SpooledBody"]
 
 import os
 import tempfile
+import threading
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Protocol
 
@@ -77,6 +78,28 @@ class BytesBody:
         return await anyio.to_thread.run_sync(self.digest)
 
 
+class LostBody:
+    """Stand for a body that was sent already, and that nobody kept."""
+
+    def digest(self) -> bytes:
+        """Refuse: what is left of the body is not what was meant.
+
+        Raises:
+            BodyError: Always.
+        """
+        raise BodyError(
+            "the body was sent elsewhere and was not kept: send it to the origin that asks for a signature"
+        )
+
+    async def adigest(self) -> bytes:
+        """Refuse like `digest`.
+
+        Raises:
+            BodyError: Always.
+        """
+        return self.digest()
+
+
 class SpooledBody:
     """Read a body once, keep it in memory or a temporary file, and send it any number of times.
 
@@ -101,6 +124,7 @@ class SpooledBody:
         self._spool = tempfile.SpooledTemporaryFile(max_size=self._memory, dir=folder)  # noqa: SIM115
         self._digest: bytes | None = None
         self._hasher = blake3()
+        self._reading = threading.Lock()
         self.size = 0
         """Bytes in the body, once it was digested."""
 
@@ -159,21 +183,23 @@ class SpooledBody:
         return 0
 
     def __iter__(self) -> Iterator[bytes]:
-        self._spool.seek(0)
-        while chunk := self._spool.read(_CHUNK):
-            yield chunk
+        for offset in range(0, self.size, _CHUNK):
+            yield self._read(offset)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        if self.size <= self._memory:
-            for chunk in self:
-                yield chunk
-            return
-        await anyio.to_thread.run_sync(self._spool.seek, 0)
-        while chunk := await anyio.to_thread.run_sync(self._spool.read, _CHUNK):
-            yield chunk
+        for offset in range(0, self.size, _CHUNK):
+            if self.size <= self._memory:
+                yield self._read(offset)
+            else:
+                yield await anyio.to_thread.run_sync(self._read, offset)
 
     def __del__(self) -> None:
         self._spool.close()
+
+    def _read(self, offset: int) -> bytes:
+        with self._reading:  # the same request may be under way twice
+            self._spool.seek(offset)
+            return self._spool.read(_CHUNK)
 
     def _write(self, chunk: bytes | str) -> None:
         octets = chunk.encode() if isinstance(chunk, str) else chunk
@@ -195,5 +221,5 @@ class SpooledBody:
         """Give the source once: what failed half-way cannot be told from what is whole a second time."""
         source, self._source = self._source, None
         if source is None:
-            raise BodyError("the body was read in part and failed: make the request anew")
+            raise BodyError("the body is being read elsewhere, or failed half-way: make the request anew")
         return source

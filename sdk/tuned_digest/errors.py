@@ -10,6 +10,7 @@
     ├── UnsupportedAlgorithmError        no challenge on offer can be answered
     ├── LimitExceededError               a server asked for more work than the client's limits
     ├── BodyError                        a request body cannot be digested and sent again
+    ├── NoThreadError                    a thread for the work could not be started
     ├── ProofNotFoundError               a search ran through all 2**32 candidates
     ├── VerificationError                something presented to a server does not verify
     │   ├── IdentityError                not a usable Ed25519 public key
@@ -29,6 +30,7 @@ __all__ = [
     "LimitExceededError",
     "MalformedFieldError",
     "MissingExtraError",
+    "NoThreadError",
     "PrivateKeyError",
     "ProofError",
     "ProofNotFoundError",
@@ -126,6 +128,10 @@ class LimitExceededError(TunedDigestError):
 
 class BodyError(TunedDigestError):
     """Report a request body that cannot be digested and sent again."""
+
+
+class NoThreadError(TunedDigestError):
+    """Report that a thread for the work could not be started."""
 
 
 class ProofNotFoundError(TunedDigestError):

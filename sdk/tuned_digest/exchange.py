@@ -261,10 +261,10 @@ class Exchange:
         digest = yield from ask(Digest(self._body))
         path = path_of(self._target.path)
         action = self._action(path)
-        signed_path = self._settings.signed_path(path) if self._settings.signed_path else path
+        signed_path = (self._settings.signed_path(path) or "/") if self._settings.signed_path else path
         nonce: Challenge | NextNonce | None = challenge
         if challenge is None:
-            nonce = yield from ask(Take(self._target.origin, action))
+            nonce = yield from self._held(action)
         elif not (yield from self._claim(challenge)):
             return None
         if nonce is None:
@@ -357,6 +357,13 @@ class Exchange:
         if action not in ACTIONS:
             raise ArgumentError(f"an action is one of {', '.join(ACTIONS)}, not {action!r}")
         return action
+
+    def _held(self, action: str) -> Generator[Step[object], object, NextNonce | None]:
+        """Take a nonce from the cache; one shared with other settings may hold some that do not fit these."""
+        while nonce := (yield from ask(Take(self._target.origin, action))):
+            if self._usable(nonce):
+                return nonce
+        return None
 
     def _claim(self, challenge: Challenge) -> Generator[Step[object], object, bool]:
         """Count a challenge, and see that its nonce was never sent."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 __all__ = ["TunedDigestAuth"]
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from ._auth import AuthBase, Journey, as_library_error, first_origin, merge_cookies
 from ._drivers import run_anyio, run_blocking
 from ._work import Resources
 from .authorization import is_ours
-from .bodies import Body, BytesBody, SpooledBody
+from .bodies import Body, BytesBody, LostBody, SpooledBody
 from .challenge import REASON_LIMIT
 from .errors import ArgumentError, MissingExtraError, TunedDigestError
 from .exchange import ResponseFields, Target
@@ -48,8 +48,7 @@ class TunedDigestAuth(AuthBase, httpx.Auth):  # noqa: D101
         messages = _SyncMessages(self._resources)
         with _library_errors(request):
             journey = Journey(self, messages, first_origin(messages, request))
-            run_blocking(journey.depart(request), self._job)
-        following: httpx.Request | None = request
+            following: httpx.Request | None = run_blocking(journey.depart(request), self._job)
         sent = 0
         while following is not None:
             response = yield following
@@ -74,8 +73,7 @@ class TunedDigestAuth(AuthBase, httpx.Auth):  # noqa: D101
         messages = _AsyncMessages(self._resources)
         with _library_errors(request):
             journey = Journey(self, messages, first_origin(messages, request))
-            await run_anyio(journey.depart(request), self._async_job)
-        following: httpx.Request | None = request
+            following: httpx.Request | None = await run_anyio(journey.depart(request), self._async_job)
         sent = 0
         while following is not None:
             response = yield following
@@ -136,6 +134,8 @@ class _ResumedStream(httpx.SyncByteStream, httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         assert isinstance(self.stream, httpx.AsyncByteStream)
+        if isinstance(self._rest, AsyncGenerator):
+            await self._rest.aclose()
         await self.stream.aclose()
 
 
@@ -148,17 +148,20 @@ class _Messages:
     def target(self, request: httpx.Request) -> Target:
         url = request.url
         origin = Origin.of(url.scheme, url.raw_host.decode("ascii"), url.port)
-        return Target(request.method, origin, url.raw_path.decode("ascii"))
+        target: bytes = request.extensions.get("target", url.raw_path)
+        return Target(request.method, origin, target.decode("latin-1"))
 
     def authorization(self, request: httpx.Request) -> str | None:
         value: str | None = request.headers.get("Authorization")
         return value
 
-    def body(self, request: httpx.Request) -> Body:
+    def body(self, request: httpx.Request, *, was_sent: bool) -> Body:
         if isinstance(request.stream, _SpooledStream):
             return request.stream
         if isinstance(request.stream, httpx.ByteStream):
             return BytesBody(request.read())  # a redirected request has its bytes but was not read
+        if was_sent:
+            return LostBody()
         request.stream = _SpooledStream(
             request.stream,
             memory_kib=self._resources.spool_kib,
@@ -166,14 +169,22 @@ class _Messages:
         )
         return request.stream
 
-    def authorize(self, request: httpx.Request, value: str | None) -> None:
+    def authorize(self, request: httpx.Request, value: str | None) -> httpx.Request:
+        # A copy: the caller may be sending the same request in another task.
+        headers = request.headers.copy()
         if value is not None:
-            request.headers["Authorization"] = value
-        elif is_ours(request.headers.get("Authorization", "")):
-            del request.headers["Authorization"]
-        if isinstance(request.stream, _SpooledStream) and "Content-Length" in request.headers:
+            headers["Authorization"] = value
+        elif is_ours(headers.get("Authorization", "")):
+            del headers["Authorization"]
+        if isinstance(request.stream, _SpooledStream) and "Content-Length" in headers:
             # httpx counts a file from its start, wherever it is read from.
-            request.headers["Content-Length"] = str(request.stream.size)
+            headers["Content-Length"] = str(request.stream.size)
+        authorized = httpx.Request(
+            request.method, request.url, headers=headers, stream=request.stream, extensions=request.extensions
+        )
+        if isinstance(request.stream, httpx.ByteStream):
+            authorized.read()
+        return authorized
 
     def request(self, response: httpx.Response) -> httpx.Request:
         return response.request
@@ -197,7 +208,8 @@ class _Messages:
                 del response.headers["Content-Encoding"]
         if response.cookies:
             bare = httpx.Request(response.request.method, response.request.url)
-            httpx.Cookies(response.cookies).set_cookie_header(bare)
+            with suppress(UnicodeError):  # a cookie that httpx cannot write either
+                httpx.Cookies(response.cookies).set_cookie_header(bare)
             cookies = merge_cookies(response.request.headers.get("Cookie"), bare.headers.get("Cookie"))
             if cookies:
                 response.request.headers["Cookie"] = cookies
@@ -207,7 +219,7 @@ class _Messages:
 class _SyncMessages(_Messages):
     def head(self, response: httpx.Response) -> bytes:
         if response.is_stream_consumed or response.is_closed:
-            return response.content
+            return _content_in_memory(response)
         assert isinstance(response.stream, httpx.SyncByteStream)
         chunks, rest, is_whole, size = list[bytes](), iter(response.stream), True, 0
         for chunk in rest:
@@ -231,7 +243,7 @@ class _SyncMessages(_Messages):
 class _AsyncMessages(_Messages):
     async def head(self, response: httpx.Response) -> bytes:
         if response.is_stream_consumed or response.is_closed:
-            return response.content
+            return _content_in_memory(response)
         assert isinstance(response.stream, httpx.AsyncByteStream)
         chunks, rest, is_whole, size = list[bytes](), aiter(response.stream), True, 0
         async for chunk in rest:
@@ -252,9 +264,19 @@ class _AsyncMessages(_Messages):
         return self._released(response)
 
 
+def _content_in_memory(response: httpx.Response) -> bytes:
+    try:
+        return response.content
+    except httpx.ResponseNotRead:  # a hook has closed it
+        return b""
+
+
 @contextmanager
 def _library_errors(request: httpx.Request, response: httpx.Response | None = None) -> Iterator[None]:
     try:
         yield
+    except httpx.RequestError as error:  # of reading a 401, where httpx does not name the request
+        error.request = request
+        raise
     except TunedDigestError as error:
         raise as_library_error(error, httpx.RequestError, request=request, response=response) from error

@@ -16,7 +16,7 @@ from ._auth import AuthBase, Journey, as_library_error, first_origin, merge_cook
 from ._drivers import run_blocking
 from ._work import Resources
 from .authorization import is_ours
-from .bodies import Body, BytesBody, SpooledBody
+from .bodies import Body, BytesBody, LostBody, SpooledBody
 from .challenge import REASON_LIMIT
 from .errors import ArgumentError, MissingExtraError, TunedDigestError
 from .exchange import ResponseFields, Step, Target
@@ -27,6 +27,7 @@ try:
     import urllib3
     from requests.auth import AuthBase as RequestsAuthBase
     from requests.cookies import RequestsCookieJar, extract_cookies_to_jar, get_cookie_header
+    from urllib3.util import parse_url
 except ImportError as error:
     raise MissingExtraError(
         "requests is not installed: pip install 'tuned-digest[requests]'", extra="requests"
@@ -74,14 +75,15 @@ class _Hook:
 
     def __call__(self, response: requests.Response, **sending: Any) -> requests.Response:
         journey = Journey(self._auth, self.messages, self.since)
-        first = response.request
+        # What was sent may be sent again: by requests, which makes the next hop from it, or by its owner.
+        # It does not keep our field, so that no nonce goes out twice; the response's own copy does.
+        sent, response.request = response.request, response.request.copy()
+        self.messages.authorize(sent, None)
         while again := self._answered(journey, response):
             previous = response
             response = previous.connection.send(again, **sending)
             response.history = [*previous.history, previous]
             response.request = again
-        if response.is_redirect:
-            self.messages.authorize(first, None)  # requests makes the next hop from this one
         return response
 
     def _answered(
@@ -113,12 +115,18 @@ class _Messages:
         self._resources = resources
 
     def target(self, request: requests.PreparedRequest) -> Target:
-        return Target(request.method or "", Origin.parse(request.url or ""), request.path_url)
+        url = request.url or ""
+        origin = Origin.parse(url)
+        try:
+            path = parse_url(url).request_uri  # as urllib3 will write it, after a redirect too
+        except urllib3.exceptions.LocationParseError as error:
+            raise ArgumentError(f"not a URL: {error}") from None
+        return Target(request.method or "", origin, path)
 
     def authorization(self, request: requests.PreparedRequest) -> str | None:
         return _text(request.headers.get("Authorization"))
 
-    def body(self, request: requests.PreparedRequest) -> Body:
+    def body(self, request: requests.PreparedRequest, *, was_sent: bool) -> Body:
         body = request.body
         if isinstance(body, SpooledBody):
             return body
@@ -126,8 +134,10 @@ class _Messages:
             body = request.body = body.encode()  # as urllib3 would send it
         if not body:
             return BytesBody(b"")
-        if isinstance(body, bytes | bytearray):
+        if isinstance(body, bytes | bytearray | memoryview):
             return BytesBody(bytes(body))
+        if was_sent:
+            return LostBody()
         spooled = SpooledBody(
             _chunks(body), memory_kib=self._resources.spool_kib, directory=self._resources.spool_dir
         )
@@ -136,11 +146,15 @@ class _Messages:
         request._body_position = 0  # a redirect may send it again, if this is a number and there is a seek
         return spooled
 
-    def authorize(self, request: requests.PreparedRequest, value: str | None) -> None:
+    def authorize(self, request: requests.PreparedRequest, value: str | None) -> requests.PreparedRequest:
         if value is not None:
             request.headers["Authorization"] = value
         elif is_ours(self.authorization(request) or ""):
             del request.headers["Authorization"]
+        if isinstance(request.body, SpooledBody) and "Content-Length" in request.headers:
+            # requests counts the characters of a text file, not the bytes they are sent as.
+            request.headers["Content-Length"] = str(request.body.size)
+        return request
 
     def request(self, response: requests.Response) -> requests.PreparedRequest:
         return response.request
@@ -170,6 +184,7 @@ class _Messages:
         cast("_ResumedRaw", response.raw).forget_rest()
         response.close()
         request = response.request.copy()
+        request.prepare_url(request.url or "", {})  # after a redirect it is not yet as it will be sent
         fresh = RequestsCookieJar()
         extract_cookies_to_jar(fresh, response.request, response.raw)
         existing = _text(request.headers.pop("Cookie", None))
@@ -180,24 +195,33 @@ class _Messages:
 
 
 class _ResumedRaw:
-    """A urllib3 response whose beginning was read already; everything else is as it was."""
+    """A urllib3 response whose beginning was read already, decoded; everything else is as it was."""
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
         self.head: bytes = raw.read(REASON_LIMIT, decode_content=True)
+        self._unread: bytes = self.head
         self._rest_wanted = True
 
     def forget_rest(self) -> None:
         """Let what was read be all there is."""
         self._rest_wanted = False
 
+    def read(self, amount: int | None = None, decode_content: bool | None = None) -> bytes:
+        """Give the beginning again, then the rest, decoded throughout."""
+        if self._unread and amount is not None:
+            given = self._unread[:amount]
+            self._unread = self._unread[amount:]
+            return given
+        given = self._unread
+        self._unread = b""
+        rest: bytes = self._raw.read(amount, decode_content=True) if self._rest_wanted else b""
+        return given + rest
+
     def stream(self, amount: int = _CHUNK, decode_content: bool | None = None) -> Iterator[bytes]:
-        """Give the beginning again, then the rest."""
-        if self.head:
-            yield self.head
-        if self._rest_wanted:
-            # Not its stream(): that would look for a chunk's size where this reading stopped.
-            yield from iter(lambda: self._raw.read(amount, decode_content=decode_content), b"")
+        """Give the beginning again, then the rest, chunk by chunk."""
+        # Not urllib3's stream(): that would look for a chunk's size where the reading has stopped.
+        yield from iter(lambda: self.read(amount), b"")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._raw, name)

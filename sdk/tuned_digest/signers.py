@@ -32,6 +32,7 @@ from .errors import ArgumentError, IdentityError, MissingExtraError, PrivateKeyE
 
 _SEED_SIZE = 32  # bytes, RFC 8032 section 5.1.5
 _PUBLIC_KEY_SIZE = 32  # bytes
+_OTHERS = stat.S_IRGRP | stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH
 _MAX_PASSWORD = 1023  # bytes, OpenSSL's limit
 _KEY_FILE_LIMIT = 64 * 1024  # bytes; the largest private keys in use are a tenth of it
 
@@ -170,9 +171,9 @@ class Ed25519Signer:
             raise PrivateKeyError(f"{file} cannot be read: {error.strerror}", path=str(file)) from None
         except (RuntimeError, ValueError) as error:  # no such user behind "~", or a path with a NUL in it
             raise PrivateKeyError(f"{str(file)!r} cannot be read: {error}", path=str(file)) from None
-        if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
+        if os.name == "posix" and mode & _OTHERS:
             warnings.warn(
-                f"{file} can be read by others: chmod 600 it, and replace the key if they may have",
+                f"{file} is open to others: chmod 600 it, and replace the key if they may have read it",
                 KeyFileWarning,
                 stacklevel=2,
             )
@@ -209,9 +210,7 @@ class Ed25519Signer:
             key = load(pem, _password(password))
         except TypeError:
             needed = (
-                "is encrypted: give its password"
-                if password is None
-                else "is not encrypted: give no password"
+                "is encrypted: give its password" if not password else "is not encrypted: give no password"
             )
             raise PrivateKeyError(f"the private key {needed}") from None
         except UnsupportedAlgorithm as error:

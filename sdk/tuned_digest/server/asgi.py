@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ["Application", "Message", "Receive", "Scope", "Send", "TunedDigestMiddleware"]
 
 import functools
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import quote
@@ -41,6 +42,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 # What RFC 3986 section 3.3 allows in a path: the way back from a decoded path, where a server gives
 # no other. It is a guess for paths that were encoded otherwise, and those then fail to verify.
 _PATH_SAFE = "/:@!$&'()*+,;=~-._"
+
+_LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 class TunedDigestMiddleware:
@@ -132,7 +135,7 @@ class _BufferedBody:
 
     async def read(self) -> bytes | None:
         """Read the body and digest it; None when it is over the limit."""
-        if any(not value.isdigit() or int(value) > self._limit for value in self._announced):
+        if any(not _LENGTH.fullmatch(value) or int(value) > self._limit for value in self._announced):
             return None
         content, hasher = bytearray(), blake3()
         while True:

@@ -207,10 +207,12 @@ class Verifier:
         work, floor = grant.prices.get(credential.scheme), self.policy.floor(action).get(credential.scheme)
         if action not in grant.scope or work is None or floor is None or not work.reaches(floor):
             raise (yield from self._challenged(request, "scope mismatch"))
+        path = (self._signed_path(request.path) or "/") if self._signed_path else request.path
+        if not path.startswith("/"):
+            raise _refused(400, "the request target is not a path that can be signed")
         digest = yield from ask(ReadBody())
         if digest is None:
             raise _refused(413, "the body is larger than this server takes")
-        path = self._signed_path(request.path) if self._signed_path else request.path
         string = request_string(credential.nonce, request.method, path, digest)
         try:
             yield from ask(VerifyProof(string, work, credential.response, credential.nonce))
