@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from tuned_digest import errors
-from tuned_digest._auth import as_library_error
+from tuned_digest._library_errors import as_library_error
 from tuned_digest.errors import TunedDigestError
 
 CLASSES: list[type[TunedDigestError]] = [getattr(errors, name) for name in errors.__all__]

@@ -1,22 +1,8 @@
-"""What every adapter's auth object is made of.
-
-`AuthBase` holds the settings and the state shared by all requests, and says what the steps of an
-exchange mean. A `Journey` is one request's way, with its redirects, from origin to origin. An adapter
-adds how its library's messages are read and sent (`Messages`), and nothing else.
-"""
+"""What every adapter's auth object is made of: its settings, its state, and what its steps mean."""
 
 from __future__ import annotations
 
-__all__ = [
-    "AuthBase",
-    "Call",
-    "Journey",
-    "Messages",
-    "as_library_error",
-    "first_origin",
-    "merge_cookies",
-    "nonce_of",
-]
+__all__ = ["AuthBase"]
 
 import copy
 import functools
@@ -24,19 +10,19 @@ import inspect
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, Self, TypeVar, cast
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Self
 
 from . import events
-from ._drivers import Inline, Job, Threaded, Worked
+from ._drivers import Call, Inline, Job, Threaded, Worked
 from ._grammar import ACTIONS, SCHEMES, names_our_scheme
 from ._work import Resources
-from .authorization import is_ours, read_authorization
+from .authorization import is_ours, nonce_of
 from .bodies import Body
 from .canonical import is_signable, path_of
-from .challenge import CHALLENGE_FIELDS, read_reason
-from .errors import ArgumentError, MalformedFieldError, TunedDigestError
+from .challenge import CHALLENGE_FIELDS
+from .errors import ArgumentError
 from .exchange import (
     Digest,
     Exchange,
@@ -49,7 +35,6 @@ from .exchange import (
     Step,
     Take,
     Target,
-    ask,
     guess_action,
 )
 from .nonces import MemoryNonceCache, NonceCache
@@ -57,11 +42,6 @@ from .origins import Origin, ServedOrigins
 from .proof import prove
 from .signers import AsyncSigner, Ed25519Signer, Signer
 from .tuning import Limits
-
-T = TypeVar("T")
-RequestT = TypeVar("RequestT")
-ResponseT = TypeVar("ResponseT")
-ResponseT_contra = TypeVar("ResponseT_contra", contravariant=True)
 
 _logger = logging.getLogger("tuned_digest")
 
@@ -205,226 +185,3 @@ class AuthBase:
         call = functools.partial(self._signer.sign, message)
         at_once = type(self._signer) is Ed25519Signer or inspect.iscoroutinefunction(self._signer.sign)
         return Inline(call) if at_once else Threaded(call)
-
-
-@dataclass(slots=True)
-class Call(Step[T]):
-    """Ask for a call into the client library, awaited where it is async."""
-
-    call: Callable[[], T | Awaitable[T]]
-
-
-class Messages(Protocol[RequestT, ResponseT_contra]):
-    """Read and write one client library's requests and responses."""
-
-    def target(self, request: RequestT) -> Target:
-        """Name a request's method, origin and target on the wire; ArgumentError where it has no origin."""
-        ...
-
-    def authorization(self, request: RequestT) -> str | None:
-        """Give a request's Authorization field."""
-        ...
-
-    def body(self, request: RequestT, *, was_sent: bool) -> Body:
-        """Give a request's body, made so that it can be sent again; a `LostBody` where it is too late."""
-        ...
-
-    def authorize(self, request: RequestT, value: str | None) -> RequestT:
-        """Give the request with an Authorization field, or without ours, once its body was digested."""
-        ...
-
-    def request(self, response: ResponseT_contra) -> RequestT:
-        """Give the request a response answers, redirects followed."""
-        ...
-
-    def status(self, response: ResponseT_contra) -> int:
-        """Give a response's status code."""
-        ...
-
-    def fields(self, response: ResponseT_contra) -> ResponseFields:
-        """Give a response's header fields."""
-        ...
-
-    def head(self, response: ResponseT_contra) -> bytes | Awaitable[bytes]:
-        """Read the first 64 KiB of a response's body at most, and leave it readable."""
-        ...
-
-    def again(self, response: ResponseT_contra) -> RequestT | Awaitable[RequestT]:
-        """Release a response's connection, 64 KiB read at most, and give its request to be sent again."""
-        ...
-
-
-class Journey(Generic[RequestT, ResponseT]):
-    """Take one request of a client library through challenges and redirects.
-
-    Args:
-        auth: The auth object.
-        messages: How the library's messages are read and written.
-        since: The origin of the first request, see `first_origin`.
-    """
-
-    def __init__(self, auth: AuthBase, messages: Messages[RequestT, ResponseT], since: Origin) -> None:
-        self._auth = auth
-        self._messages = messages
-        self._since = since
-        self._exchanges: dict[Target, Exchange | None] = {}
-
-    def depart(self, request: RequestT) -> Generator[Step[object], object, RequestT]:
-        """Sign a request that is about to be sent for the first time, if there is a nonce for it.
-
-        Args:
-            request: The request.
-
-        Returns:
-            The request to send.
-
-        Raises:
-            BodyError: If its body cannot be digested and sent again.
-        """
-        exchange = self._exchange(request, was_sent=False)
-        if exchange is None:
-            return request
-        value = yield from exchange.authorize()
-        return self._messages.authorize(request, value)
-
-    def harvest(self, response: ResponseT) -> Generator[Step[object], object, None]:
-        """Remember the next nonces of a redirect.
-
-        Args:
-            response: The redirect.
-        """
-        request = self._messages.request(response)
-        exchange = self._exchange(request)
-        if exchange is not None:
-            received = exchange.receive(self._messages.status(response), self._messages.fields(response))
-            yield from ask(Remember(self._messages.target(request).origin, received.nonces))
-
-    def arrive(self, response: ResponseT) -> Generator[Step[object], object, RequestT | None]:
-        """Read a response, and sign its request again where that is called for.
-
-        Args:
-            response: The response.
-
-        Returns:
-            The request to send, None when the response goes to the caller.
-
-        Raises:
-            TunedDigestError: If there is a challenge that cannot be answered.
-        """
-        messages = self._messages
-        request, status, fields = (
-            messages.request(response),
-            messages.status(response),
-            messages.fields(response),
-        )
-        exchange = self._exchange(request)
-        if exchange is None:
-            self._note_unanswered(request, status, fields)
-            return None
-        reason = ""
-        if status == 401 and exchange.wants_reason:
-            reason = read_reason((yield from ask(Call(lambda: messages.head(response)))))
-        received = exchange.receive(status, fields, reason)
-        if received.nonces:
-            yield from ask(Remember(messages.target(request).origin, received.nonces))
-        if received.challenge is None:
-            return None
-        again = yield from ask(Call(lambda: messages.again(response)))
-        value = yield from exchange.authorize(received.challenge)
-        return messages.authorize(again, value)
-
-    def _exchange(self, request: RequestT, *, was_sent: bool = True) -> Exchange | None:
-        """Find the exchange of a request's target: a redirect back to it does not start over."""
-        try:
-            target = self._messages.target(request)
-        except ArgumentError:  # a transport of its own, such as a socket file: no origin, not ours
-            return None
-        if target not in self._exchanges:
-            self._exchanges[target] = self._auth._exchange(
-                target,
-                self._since,
-                self._messages.authorization(request),
-                lambda: self._messages.body(request, was_sent=was_sent),
-            )
-        return self._exchanges[target]
-
-    def _note_unanswered(self, request: RequestT, status: int, fields: ResponseFields) -> None:
-        try:
-            origin = self._messages.target(request).origin
-        except ArgumentError:
-            return
-        self._auth._warn_unanswered(origin, self._since, status, fields)
-
-
-def first_origin(messages: Messages[RequestT, ResponseT], request: RequestT) -> Origin:
-    """Name a request's origin; one that no other equals where it goes through a transport of its own."""
-    try:
-        return messages.target(request).origin
-    except ArgumentError:
-        return Origin("", "", 0)
-
-
-def nonce_of(authorization: str | None) -> str:
-    """Give the nonce of a credential of ours, empty where there is none."""
-    try:
-        credential = read_authorization([authorization] if authorization else [])
-    except MalformedFieldError:
-        return ""
-    return credential.nonce if credential else ""
-
-
-def merge_cookies(existing: str | None, fresh: str | None) -> str:
-    """Merge two Cookie fields, the fresh one's values winning (RFC 6265 section 5.4)."""
-    pairs: dict[str, str] = {}
-    for value in (existing, fresh):
-        for pair in (value or "").split(";"):
-            name, equals, content = pair.strip().partition("=")
-            if name or equals:
-                pairs[name] = content
-    return "; ".join(f"{name}={content}" for name, content in pairs.items())
-
-
-class _LibraryError(TunedDigestError):
-    """Make a core error one of a client library's own as well; see `as_library_error`."""
-
-    _core: type[TunedDigestError]
-    _family: type[Exception]
-
-    def __reduce__(self) -> tuple[Callable[..., Exception], tuple[object, ...]]:
-        evidence = {name: value for name, value in vars(self).items() if name not in _EXCHANGED}
-        return _restore, (self._core, self._family, str(self), evidence)
-
-
-# What a client library hangs on its errors: its requests hold streams and hooks, and are not pickled.
-_EXCHANGED = frozenset({"request", "response", "_request"})
-
-
-def as_library_error(error: TunedDigestError, family: type[Exception], **exchanged: object) -> Exception:
-    """Make an error that ``except`` clauses for a client library catch as well.
-
-    Args:
-        error: A core error.
-        family: The library's own class of request errors.
-        exchanged: The ``request`` and, where there is one, the ``response`` it is about.
-
-    Returns:
-        An error of a class with the core error's name, of both families.
-    """
-    joined = _restore(type(error), family, str(error), vars(error))
-    for name, value in exchanged.items():
-        setattr(joined, name, value)
-    return joined
-
-
-def _restore(
-    core: type[TunedDigestError], family: type[Exception], message: str, evidence: dict[str, Any]
-) -> Exception:
-    error = _joined_class(core, family)(message)  # type: ignore[arg-type]  # a class is hashable
-    vars(error).update(evidence)
-    return error
-
-
-@functools.cache
-def _joined_class(core: type[TunedDigestError], family: type[Exception]) -> type[Exception]:
-    namespace = {"_core": core, "_family": family, "__module__": core.__module__, "__doc__": core.__doc__}
-    return cast("type[Exception]", type(core.__name__, (_LibraryError, core, family), namespace))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Authorization", "is_ours", "read_authorization"]
+__all__ = ["Authorization", "is_ours", "nonce_of", "read_authorization"]
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -106,3 +106,19 @@ def read_authorization(values: Iterable[str]) -> Authorization | None:
         parameters.octets("signature", _SIGNATURE_SIZE),
         parameters.dialect,
     )
+
+
+def nonce_of(authorization: str | None) -> str:
+    """Give the nonce of a credential of ours.
+
+    Args:
+        authorization: A value of ``Authorization``, None where there is no field.
+
+    Returns:
+        The nonce, empty where there is none.
+    """
+    try:
+        credential = read_authorization([authorization] if authorization else [])
+    except MalformedFieldError:
+        return ""
+    return credential.nonce if credential else ""

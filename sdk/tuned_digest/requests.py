@@ -12,8 +12,10 @@ __all__ = ["TunedDigestAuth"]
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
-from ._auth import AuthBase, Journey, as_library_error, first_origin, merge_cookies
+from ._auth import AuthBase
 from ._drivers import run_blocking
+from ._journey import Journey, first_origin, merge_cookies
+from ._library_errors import as_library_error
 from ._work import Resources
 from .authorization import is_ours
 from .bodies import Body, BytesBody, LostBody, SpooledBody
