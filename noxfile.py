@@ -34,6 +34,7 @@ def minimums(session: nox.Session) -> None:
         "--resolution",
         "lowest-direct",
         ".[all]",
+        env={"UV_SYSTEM_CERTS": "true"},  # trust what pip trusts
     )
     session.install(*group("test"))
     session.run("pytest", "-n", "auto", *session.posargs)
