@@ -76,5 +76,5 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure what the project claims, side by side in one run."""
-    session.install(".[all]")
+    session.install(".[all]", *group("test"))
     session.run("python", "-m", "bench", *session.posargs)
