@@ -683,6 +683,18 @@ class TestErrors:
             assert str(error.request.url).rstrip("/") == served.url
         assert len(served.requests) == 1
 
+    def test_next_nonces_beside_a_bad_challenge_are_kept(
+        self, connect: Connect, signer: Ed25519Signer
+    ) -> None:
+        """A 401 that ends in an error still brings its next nonces."""
+        bad = ("WWW-Authenticate", "tuned-digest-signature nonce=AAAA")
+        app = scripted((401, [bad, next_nonce("BBBB")], b""), (200, [], b""))
+        with serve(app) as served, connect(served.url, signer) as client:
+            with pytest.raises(MalformedFieldError):
+                client.send("GET", served.url)
+            assert client.send("GET", served.url).status == 200
+        assert _nonce(served.requests[1].field("Authorization")[0]) == "BBBB"
+
     def test_a_cheaper_scheme_is_not_fallen_back_to(self, connect: Connect, signer: Ed25519Signer) -> None:
         """A tuning beyond the limits is an error though the other scheme could be answered."""
         search = (

@@ -65,7 +65,10 @@ def next_nonce(nonce: str = "n", *works: Work, dialect: Dialect = "deployed") ->
 def rejected(exchange: Exchange, *challenges: Challenge | str, reason: str = "") -> Received:
     """Receive a 401 with challenges."""
     written = [one if isinstance(one, str) else write_challenge(one) for one in challenges]
-    return exchange.receive(401, fields_of([("WWW-Authenticate", value) for value in written]), reason)
+    received = exchange.receive(401, fields_of([("WWW-Authenticate", value) for value in written]), reason)
+    if received.problem is not None:
+        raise received.problem
+    return received
 
 
 def kinds(client: Client) -> list[type[Step[object]]]:

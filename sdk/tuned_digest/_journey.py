@@ -136,6 +136,8 @@ class Journey(Generic[RequestT, ResponseT]):
         received = exchange.receive(status, fields, reason)
         if received.nonces:
             yield from ask(Remember(messages.target(request).origin, received.nonces))
+        if received.problem is not None:
+            raise received.problem
         if received.challenge is None:
             return None
         again = yield from ask(Call(lambda: messages.again(response)))

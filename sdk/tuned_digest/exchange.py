@@ -46,7 +46,13 @@ from .challenge import (
     read_challenges,
     read_next_nonces,
 )
-from .errors import ArgumentError, LimitExceededError, ProofNotFoundError, UnsupportedAlgorithmError
+from .errors import (
+    ArgumentError,
+    LimitExceededError,
+    ProofNotFoundError,
+    TunedDigestError,
+    UnsupportedAlgorithmError,
+)
 from .origins import Origin
 from .proof.argon2 import draw_salt
 from .tuning import Limits, Work
@@ -221,10 +227,12 @@ class Received:
     Args:
         nonces: The next nonces to remember.
         challenge: The challenge to answer, None when the response goes to the caller.
+        problem: Why a challenge cannot be answered, to be raised once the nonces are remembered.
     """
 
     nonces: Sequence[NextNonce]
-    challenge: Challenge | None
+    challenge: Challenge | None = None
+    problem: TunedDigestError | None = None
 
 
 class Exchange:
@@ -281,20 +289,18 @@ class Exchange:
             reason: The reason in a 401's body, where the adapter has read it (see `wants_reason`).
 
         Returns:
-            The next nonces to remember, and the challenge to answer.
-
-        Raises:
-            MalformedFieldError: If a challenge that would be answered breaks the grammar.
-            UnsupportedAlgorithmError: If there are challenges and none can be answered.
-            LimitExceededError: If the chosen challenge is beyond the limits.
+            The next nonces to remember, and the challenge to answer or the reason why none can be: it
+            is malformed, unsupported or beyond the limits.
         """
         nonces = self._harvest(fields)
         if status != 401 or self._is_final(reason):
-            return Received(nonces, None)
-        challenges = read_challenges(*(fields(name) for name in CHALLENGE_FIELDS))
-        challenge = self._choose(challenges)
+            return Received(nonces)
+        try:
+            challenge = self._choose(read_challenges(*(fields(name) for name in CHALLENGE_FIELDS)))
+        except TunedDigestError as error:
+            return Received(nonces, problem=error)
         if challenge is None or challenge.nonce in self._sent:
-            return Received(nonces, None)
+            return Received(nonces)
         assert challenge.work is not None  # `_choose` hands back no other
         self._settings.emit(
             events.ChallengeReceived(
