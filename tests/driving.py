@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from tuned_digest import Ed25519Signer, MemoryNonceCache, Origin, TunedDigestError, Tuning, proof
+from tuned_digest._steps import Step
 from tuned_digest.bodies import BytesBody
 from tuned_digest.canonical import body_digest
 from tuned_digest.errors import RequestRejectedError
@@ -17,7 +18,6 @@ from tuned_digest.exchange import (
     Settings,
     Sign,
     Spend,
-    Step,
     Take,
     Target,
 )

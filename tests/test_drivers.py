@@ -12,8 +12,8 @@ import pytest
 
 from tuned_digest import ArgumentError, SearchCost, Tuning
 from tuned_digest._drivers import Inline, Job, Threaded, Worked, run_anyio, run_blocking
+from tuned_digest._steps import Step, ask
 from tuned_digest._work import WorkLimiter
-from tuned_digest.exchange import Step, ask
 from tuned_digest.tuning import Work
 
 from .driving import Steps

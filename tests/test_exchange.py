@@ -16,6 +16,7 @@ from tuned_digest import (
     UnsupportedAlgorithmError,
 )
 from tuned_digest._grammar import ACTIONS, SCHEMES, Dialect
+from tuned_digest._steps import Step
 from tuned_digest.authorization import read_authorization
 from tuned_digest.bodies import BytesBody
 from tuned_digest.canonical import body_digest
@@ -37,7 +38,6 @@ from tuned_digest.exchange import (
     Settings,
     Sign,
     Spend,
-    Step,
     Take,
     Target,
     guess_action,

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from tuned_digest import ArgumentError, Ed25519Signer, SearchCost, proof
 from tuned_digest._grammar import ACTIONS, SCHEMES, Dialect, encode_base64
+from tuned_digest._steps import Step
 from tuned_digest.authorization import Authorization
 from tuned_digest.canonical import body_digest, request_string
 from tuned_digest.challenge import read_challenges, read_next_nonces
 from tuned_digest.errors import RequestRejectedError
-from tuned_digest.exchange import Step
 from tuned_digest.server import Caller, Grant, MemoryNonceStore, Policy, Verifier
 from tuned_digest.server.policy import Prices
 from tuned_digest.server.verifier import (

@@ -15,8 +15,9 @@ from dataclasses import replace
 from typing import Self
 
 from . import events
-from ._drivers import Call, Inline, Job, Threaded, Worked
+from ._drivers import Inline, Job, Threaded, Worked
 from ._grammar import ACTIONS, SCHEMES, names_our_scheme
+from ._steps import Call, Step
 from ._work import Resources
 from .authorization import is_ours, nonce_of
 from .bodies import Body
@@ -32,7 +33,6 @@ from .exchange import (
     Settings,
     Sign,
     Spend,
-    Step,
     Take,
     Target,
     guess_action,

@@ -7,19 +7,19 @@ second path.
 
 from __future__ import annotations
 
-__all__ = ["Call", "Inline", "Job", "Threaded", "Worked", "run_anyio", "run_blocking"]
+__all__ = ["Inline", "Job", "Threaded", "Worked", "run_anyio", "run_blocking"]
 
 import inspect
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast
 
 import anyio.to_thread
 
+from ._steps import Step
 from ._work import outcome, process_limiter
 from .errors import ArgumentError, NoThreadError
-from .exchange import Step
 from .tuning import Tuning, Work
 
 T = TypeVar("T")
@@ -27,13 +27,6 @@ T = TypeVar("T")
 # Work that takes less than about three hops to a thread (0.1 ms each) is done where it is asked for.
 _INLINE_WORK_KIB = 512
 _INLINE_SEARCH_BITS = 6
-
-
-@dataclass(slots=True)
-class Call(Step[T]):
-    """Ask for a call that only a leaf knows how to make, awaited where it is async."""
-
-    call: Callable[[], T | Awaitable[T]]
 
 
 @dataclass(slots=True)

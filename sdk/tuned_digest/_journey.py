@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Generator
 from typing import Generic, Protocol, TypeVar
 
 from ._auth import AuthBase
-from ._drivers import Call
+from ._steps import Call, Step, ask
 from .bodies import Body
 from .challenge import read_reason
 from .errors import ArgumentError
-from .exchange import Exchange, Remember, ResponseFields, Step, Target, ask
+from .exchange import Exchange, Remember, ResponseFields, Target
 from .origins import Origin
 
 RequestT = TypeVar("RequestT")

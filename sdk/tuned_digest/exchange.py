@@ -20,10 +20,8 @@ __all__ = [
     "Settings",
     "Sign",
     "Spend",
-    "Step",
     "Take",
     "Target",
-    "ask",
     "guess_action",
 ]
 
@@ -31,10 +29,11 @@ import secrets
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Protocol
 
 from . import events
 from ._grammar import ACTIONS, SCHEMES
+from ._steps import Step, ask
 from .authorization import Authorization
 from .bodies import Body
 from .canonical import path_of, request_string
@@ -56,8 +55,6 @@ from .errors import (
 from .origins import Origin
 from .proof.argon2 import draw_salt
 from .tuning import Limits, Work
-
-T = TypeVar("T")
 
 # Rejections that another worker or another request may have caused (section 7): answered once more.
 _TRANSIENT_REASONS = frozenset({"unknown nonce", "scope mismatch"})
@@ -83,12 +80,6 @@ def guess_action(method: str, path: str) -> str:
         ``read``, ``delete`` or ``update``.
     """
     return _GUESSES.get(method, "update")
-
-
-class Step(Generic[T]):
-    """Stand for one local action of an exchange, answered with a `T`."""
-
-    __slots__ = ()
 
 
 @dataclass(slots=True)
@@ -137,18 +128,6 @@ class Sign(Step[bytes]):
     """Ask for a signature."""
 
     message: bytes = field(repr=False)
-
-
-def ask(step: Step[T]) -> Generator[Step[object], object, T]:
-    """Yield a step to the driver and hand its answer back under its own type.
-
-    Args:
-        step: The step.
-
-    Returns:
-        What the driver answered.
-    """
-    return cast("T", (yield cast("Step[object]", step)))
 
 
 class ResponseFields(Protocol):

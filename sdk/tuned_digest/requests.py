@@ -16,12 +16,13 @@ from ._auth import AuthBase
 from ._drivers import run_blocking
 from ._journey import Journey, first_origin, merge_cookies
 from ._library_errors import as_library_error
+from ._steps import Step
 from ._work import Resources
 from .authorization import is_ours
 from .bodies import Body, BytesBody, LostBody, SpooledBody
 from .challenge import REASON_LIMIT
 from .errors import ArgumentError, MissingExtraError, TunedDigestError
-from .exchange import ResponseFields, Step, Target
+from .exchange import ResponseFields, Target
 from .origins import Origin
 
 try:

@@ -18,8 +18,8 @@ from blake3 import blake3
 
 from .. import proof
 from .._drivers import Inline, Job, Worked, run_anyio
+from .._steps import Step
 from ..errors import ArgumentError, RequestRejectedError
-from ..exchange import Step
 from .verifier import (
     Classify,
     Fields,

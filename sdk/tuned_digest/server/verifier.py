@@ -26,6 +26,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .._grammar import ACTIONS, SCHEMES, Dialect, encode_base64
+from .._steps import Step, ask
 from ..authorization import Authorization, read_authorization
 from ..canonical import is_signable, request_string
 from ..challenge import (
@@ -43,7 +44,6 @@ from ..errors import (
     RequestRejectedError,
     SignatureError,
 )
-from ..exchange import Step, ask
 from ..signers import verify_identity, verify_signature
 from ..tuning import Work
 from .policy import Policy
