@@ -287,5 +287,5 @@ def test_a_stream_that_is_no_generator_is_closed() -> None:
             self.closed = True
 
     chunks = Chunks()
-    anyio.run(_ResumedStream([b""], aiter(chunks), chunks, is_whole=False).aclose)
+    anyio.run(_ResumedStream(aiter(chunks), chunks).aclose)
     assert chunks.closed

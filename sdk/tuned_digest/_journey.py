@@ -102,11 +102,10 @@ class Journey(Generic[RequestT, ResponseT]):
         Args:
             response: The redirect.
         """
-        request = self._messages.request(response)
-        exchange = self._exchange(request)
+        exchange = self._exchange(self._messages.request(response))
         if exchange is not None:
             received = exchange.receive(self._messages.status(response), self._messages.fields(response))
-            yield from ask(Remember(self._messages.target(request).origin, received.nonces))
+            yield from ask(Remember(exchange.origin, received.nonces))
 
     def arrive(self, response: ResponseT) -> Generator[Step[object], object, RequestT | None]:
         """Read a response, and sign its request again where that is called for.
@@ -121,21 +120,17 @@ class Journey(Generic[RequestT, ResponseT]):
             TunedDigestError: If there is a challenge that cannot be answered.
         """
         messages = self._messages
-        request, status, fields = (
-            messages.request(response),
-            messages.status(response),
-            messages.fields(response),
-        )
-        exchange = self._exchange(request)
+        status, fields = messages.status(response), messages.fields(response)
+        exchange = self._exchange(messages.request(response))
         if exchange is None:
-            self._note_unanswered(request, status, fields)
+            self._note_unanswered(messages.request(response), status, fields)
             return None
         reason = ""
         if status == 401 and exchange.wants_reason:
             reason = read_reason((yield from ask(Call(lambda: messages.head(response)))))
         received = exchange.receive(status, fields, reason)
         if received.nonces:
-            yield from ask(Remember(messages.target(request).origin, received.nonces))
+            yield from ask(Remember(exchange.origin, received.nonces))
         if received.problem is not None:
             raise received.problem
         if received.challenge is None:

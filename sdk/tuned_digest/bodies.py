@@ -58,14 +58,17 @@ class BytesBody:
 
     def __init__(self, content: bytes) -> None:
         self._content = content
+        self._digest: bytes | None = None
 
     def digest(self) -> bytes:
-        """Digest the body.
+        """Digest the body, on the first call.
 
         Returns:
             BLAKE3-256 of it, 32 bytes.
         """
-        return body_digest(self._content)
+        if self._digest is None:
+            self._digest = body_digest(self._content)
+        return self._digest
 
     async def adigest(self) -> bytes:
         """Digest the body, in a worker thread when it is large.
@@ -73,7 +76,7 @@ class BytesBody:
         Returns:
             BLAKE3-256 of it, 32 bytes.
         """
-        if len(self._content) <= _INLINE_DIGEST:
+        if self._digest is not None or len(self._content) <= _INLINE_DIGEST:
             return self.digest()
         return await anyio.to_thread.run_sync(self.digest)
 
@@ -155,7 +158,9 @@ class SpooledBody:
         Raises:
             BodyError: If the source cannot be spooled.
         """
-        if self._digest is not None or isinstance(self._source, Iterable):
+        if self._digest is not None:
+            return self._digest
+        if isinstance(self._source, Iterable):
             return await anyio.to_thread.run_sync(self.digest)
         source = self._opened()
         assert isinstance(source, AsyncIterable)

@@ -232,6 +232,11 @@ class Exchange:
         self._challenges = 0
         self._answers = 0
 
+    @property
+    def origin(self) -> Origin:
+        """Name the origin this exchange is with."""
+        return self._target.origin
+
     def authorize(self, challenge: Challenge | None = None) -> Generator[Step[object], object, str | None]:
         """Make the Authorization value for the next send.
 

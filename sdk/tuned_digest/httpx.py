@@ -108,25 +108,28 @@ class _ResumedStream(httpx.SyncByteStream, httpx.AsyncByteStream):
 
     def __init__(
         self,
-        head: list[bytes],
         rest: Iterator[bytes] | AsyncIterator[bytes],
         stream: httpx.SyncByteStream | httpx.AsyncByteStream,
-        *,
-        is_whole: bool,
     ) -> None:
-        self.head = b"".join(head)
-        self.is_whole = is_whole
+        self.head = bytearray()
+        self.is_whole = True
         self.stream = stream
         self._rest = rest
 
+    def is_full(self, chunk: bytes) -> bool:
+        """Add a chunk to the beginning, and tell whether that is as much as is ever read."""
+        self.head += chunk
+        self.is_whole = len(self.head) < REASON_LIMIT
+        return not self.is_whole
+
     def __iter__(self) -> Iterator[bytes]:
         assert isinstance(self._rest, Iterator)
-        yield self.head
+        yield bytes(self.head)
         yield from self._rest
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         assert isinstance(self._rest, AsyncIterator)
-        yield self.head
+        yield bytes(self.head)
         async for chunk in self._rest:
             yield chunk
 
@@ -205,7 +208,7 @@ class _Messages:
         if isinstance(response.stream, _ResumedStream):
             resumed = response.stream
             is_plain = "Content-Encoding" not in response.headers
-            response.stream = httpx.ByteStream(resumed.head if resumed.is_whole and is_plain else b"")
+            response.stream = httpx.ByteStream(bytes(resumed.head) if resumed.is_whole and is_plain else b"")
             if not is_plain:  # what is compressed small may be large, and httpx reads it all
                 del response.headers["Content-Encoding"]
         if response.cookies:
@@ -223,16 +226,12 @@ class _SyncMessages(_Messages):
         if response.is_stream_consumed or response.is_closed:
             return _content_in_memory(response)
         assert isinstance(response.stream, httpx.SyncByteStream)
-        chunks, rest, is_whole, size = list[bytes](), iter(response.stream), True, 0
+        rest = iter(response.stream)
+        response.stream = resumed = _ResumedStream(rest, response.stream)
         for chunk in rest:
-            chunks.append(chunk)
-            size += len(chunk)
-            if size >= REASON_LIMIT:
-                is_whole = False
+            if resumed.is_full(chunk):
                 break
-        resumed = _ResumedStream(chunks, rest, response.stream, is_whole=is_whole)
-        response.stream = resumed
-        return resumed.head
+        return bytes(resumed.head)
 
     def again(self, response: httpx.Response) -> httpx.Request:
         if not isinstance(response.stream, _ResumedStream):
@@ -247,16 +246,12 @@ class _AsyncMessages(_Messages):
         if response.is_stream_consumed or response.is_closed:
             return _content_in_memory(response)
         assert isinstance(response.stream, httpx.AsyncByteStream)
-        chunks, rest, is_whole, size = list[bytes](), aiter(response.stream), True, 0
+        rest = aiter(response.stream)
+        response.stream = resumed = _ResumedStream(rest, response.stream)
         async for chunk in rest:
-            chunks.append(chunk)
-            size += len(chunk)
-            if size >= REASON_LIMIT:
-                is_whole = False
+            if resumed.is_full(chunk):
                 break
-        resumed = _ResumedStream(chunks, rest, response.stream, is_whole=is_whole)
-        response.stream = resumed
-        return resumed.head
+        return bytes(resumed.head)
 
     async def again(self, response: httpx.Response) -> httpx.Request:
         if not isinstance(response.stream, _ResumedStream):

@@ -232,18 +232,15 @@ class Verifier:
         """
         if status == 401 or status >= 500 or _is_publicly_cacheable(cache_control):
             return ()
-        fields: list[tuple[str, str]] = []
-        repeated: list[tuple[str, str]] = []
+        values: list[tuple[str, str]] = []
         for scope, prices in self.policy.scopes():
             nonce = yield from self._issue(Grant(prices, scope, chained=True))
-            for scheme in SCHEMES:
-                if scheme not in prices:
-                    continue
-                value = write_next_nonce(nonce, prices[scheme], scope, self._dialect)
-                fields.append((NEXT_NONCE_FIELDS[0], value))
-                if scheme == SCHEMES[1] and self._repeat_fields:
-                    repeated.append((NEXT_NONCE_FIELDS[1], value))
-        return (*fields, *repeated)
+            values += [
+                (scheme, write_next_nonce(nonce, prices[scheme], scope, self._dialect))
+                for scheme in SCHEMES
+                if scheme in prices
+            ]
+        return self._named(NEXT_NONCE_FIELDS, values)
 
     def _action(self, request: IncomingRequest) -> Generator[Step[object], object, str]:
         action = yield from ask(Classify(request.method, request.path))
@@ -286,18 +283,19 @@ class Verifier:
         prices = self.policy.price(action)
         actions = frozenset({action})
         nonce = yield from self._issue(Grant(prices, actions, chained=False))
-        fields: list[tuple[str, str]] = []
-        repeated: list[tuple[str, str]] = []
-        for scheme in SCHEMES:
-            if scheme not in prices:
-                continue
-            work = prices[scheme]
-            value = write_challenge(Challenge(scheme, nonce, str(work), work, actions, self._dialect))
-            fields.append((CHALLENGE_FIELDS[0], value))
-            if scheme == SCHEMES[1] and self._repeat_fields:
-                repeated.append((CHALLENGE_FIELDS[1], value))
+        values = [
+            (scheme, write_challenge(Challenge(scheme, nonce, str(work), work, actions, self._dialect)))
+            for scheme in SCHEMES
+            if (work := prices.get(scheme)) is not None
+        ]
+        fields = (*self._named(CHALLENGE_FIELDS, values), *_JSON_FIELDS)
         body = _json({"reason": reason, "action": action})
-        return RequestRejectedError(reason, status=401, fields=(*fields, *repeated, *_JSON_FIELDS), body=body)
+        return RequestRejectedError(reason, status=401, fields=fields, body=body)
+
+    def _named(self, names: tuple[str, str], values: Sequence[tuple[str, str]]) -> Fields:
+        """Put values, each with its scheme, into the first field, a search's into the second too."""
+        repeated = [value for scheme, value in values if scheme == SCHEMES[1] and self._repeat_fields]
+        return (*((names[0], value) for _, value in values), *((names[1], value) for value in repeated))
 
     def _issue(self, grant: Grant) -> Generator[Step[object], object, str]:
         nonce = encode_base64(self._randomness(_NONCE_SIZE))
