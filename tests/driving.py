@@ -11,6 +11,7 @@ from tuned_digest.canonical import body_digest
 from tuned_digest.errors import RequestRejectedError
 from tuned_digest.exchange import (
     Digest,
+    Estimate,
     Exchange,
     Prove,
     Remember,
@@ -103,6 +104,8 @@ class Client:
             case Remember():
                 self.cache.remember(step.origin, step.nonces)
                 return None
+            case Estimate():
+                return 1.5
             case Prove():
                 return proof.prove(step.request_string, step.work, nonce=step.nonce, salt=step.salt)
             case Sign():

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tuned_digest import ArgumentError, SearchCost, Tuning
+from tuned_digest import ArgumentError, Resources, SearchCost, Tuning
 from tuned_digest._drivers import Inline, Job, Threaded, Worked, run_anyio, run_blocking
 from tuned_digest._steps import Step, ask
 from tuned_digest._work import WorkLimiter
@@ -72,14 +72,8 @@ ASYNC_DRIVERS = DRIVERS[1:]
 @pytest.mark.parametrize("work", SMALL + LARGE, ids=str)
 def test_each_job_is_answered(run: Run, work: Work) -> None:
     """The answer to a job comes back into the generator, and its return value out of the driver."""
-    assert run(
-        each(Inline(lambda: 1), Threaded(lambda: 2), Worked(lambda: 3, work), Worked(lambda: 4, work, 1))
-    ) == [
-        1,
-        2,
-        3,
-        4,
-    ]
+    alone = Worked(lambda: 4, work, Resources(max_concurrent=1))
+    assert run(each(Inline(lambda: 1), Threaded(lambda: 2), Worked(lambda: 3, work), alone)) == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("run", DRIVERS)

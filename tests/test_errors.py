@@ -13,7 +13,13 @@ from tuned_digest._library_errors import as_library_error
 from tuned_digest.errors import TunedDigestError
 
 CLASSES: list[type[TunedDigestError]] = [getattr(errors, name) for name in errors.__all__]
-EVIDENCE = {"str": "evidence", "int": 7, "bytes": b"evidence", "tuple[tuple[str, str], ...]": (("a", "b"),)}
+EVIDENCE = {
+    "str": "evidence",
+    "int": 7,
+    "float": 7.5,
+    "bytes": b"evidence",
+    "tuple[tuple[str, str], ...]": (("a", "b"),),
+}
 FAMILIES: list[type[Exception]] = [httpx.RequestError, requests.RequestException]
 
 # ImportError and OSError cannot be bases of one class; no exchange raises the one.

@@ -15,8 +15,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from tuned_digest import ArgumentError, Resources, SearchCost, Tuning, _cores, _work
-from tuned_digest._cores import usable_cores
+from tuned_digest import ArgumentError, Resources, SearchCost, Tuning, _machine, _work
+from tuned_digest._machine import usable_cores
 from tuned_digest._work import WorkLimiter, outcome, process_limiter
 from tuned_digest.errors import NoThreadError
 from tuned_digest.tuning import Work
@@ -109,7 +109,7 @@ def test_work_can_ask_for_fewer_places() -> None:
     limiter = WorkLimiter(4)
     first, modest, last = Held(), Held(), Held()
     limiter.submit(first, HASH)
-    futures = [limiter.submit(modest, HASH, 1), limiter.submit(last, HASH)]
+    futures = [limiter.submit(modest, HASH, Resources(max_concurrent=1)), limiter.submit(last, HASH)]
     assert [future.running() for future in futures] == [False, False]
     first.finish()
     assert [future.running() for future in futures] == [True, True]
@@ -136,7 +136,7 @@ def test_a_cancelled_waiter_lets_those_behind_it_in() -> None:
     """Work that waited only for its place in the queue begins when the one before it is cancelled."""
     limiter, first, last = WorkLimiter(4), Held(), Held()
     limiter.submit(first, HASH)
-    modest = limiter.submit(lambda: "never", HASH, 1)
+    modest = limiter.submit(lambda: "never", HASH, Resources(max_concurrent=1))
     future = limiter.submit(last, HASH)
     modest.cancel()
     try:
@@ -365,8 +365,8 @@ def test_resources_have_defaults() -> None:
 def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A hierarchy of control groups without quotas, this process in ``/a/b``, on a machine of eight cores."""
     (tmp_path / "membership").write_text("12:cpu,cpuacct:/a/b\n0::/a/b\n")
-    monkeypatch.setattr(_cores, "_MEMBERSHIP", tmp_path / "membership")
-    monkeypatch.setattr(_cores, "_HIERARCHY", tmp_path / "cgroup")
+    monkeypatch.setattr(_machine, "_MEMBERSHIP", tmp_path / "membership")
+    monkeypatch.setattr(_machine, "_HIERARCHY", tmp_path / "cgroup")
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
     return tmp_path / "cgroup"
 
@@ -405,7 +405,7 @@ def test_usable_cores_respect_a_quota(cgroup: Path, files: dict[str, str], cores
 
 def test_usable_cores_without_control_groups(cgroup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system has no control groups the cores it allows count."""
-    monkeypatch.setattr(_cores, "_MEMBERSHIP", cgroup / "missing")
+    monkeypatch.setattr(_machine, "_MEMBERSHIP", cgroup / "missing")
     assert usable_cores() == 8
 
 

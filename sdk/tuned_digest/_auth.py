@@ -10,22 +10,23 @@ import inspect
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from dataclasses import replace
-from typing import Self
+from typing import Self, TypeVar
 
 from . import events
 from ._drivers import Inline, Job, Threaded, Worked
 from ._grammar import ACTIONS, SCHEMES, names_our_scheme
-from ._steps import Call, Step
+from ._steps import Call, Step, ask
 from ._work import Resources
 from .authorization import is_ours, nonce_of
 from .bodies import Body
 from .canonical import is_signable, path_of
 from .challenge import CHALLENGE_FIELDS
-from .errors import ArgumentError
+from .errors import ArgumentError, ProofAbandonedError
 from .exchange import (
     Digest,
+    Estimate,
     Exchange,
     Prove,
     Remember,
@@ -40,8 +41,11 @@ from .exchange import (
 from .nonces import MemoryNonceCache, NonceCache
 from .origins import Origin, ServedOrigins
 from .proof import prove
+from .proof.estimate import estimate_seconds
 from .signers import AsyncSigner, Ed25519Signer, Signer
 from .tuning import Limits
+
+ResponseT = TypeVar("ResponseT")
 
 _logger = logging.getLogger("tuned_digest")
 
@@ -98,6 +102,7 @@ class AuthBase:
         self._settings = Settings(
             public_key=signer.public_key,
             limits=limits,
+            memory_kib=resources.memory_limit_kib(),
             schemes=tuple(schemes),
             action=action or guess_action,
             signed_path=signed_path,
@@ -125,6 +130,33 @@ class AuthBase:
         view._settings = replace(self._settings, action=lambda method, path: action)
         return view
 
+    def _priming(
+        self,
+        send: Callable[[str, str], ResponseT | Awaitable[ResponseT]],
+        report: Callable[[ResponseT], events.Report | None],
+        close: Callable[[ResponseT], Awaitable[None] | None],
+        method: str | None,
+        path: str | None,
+    ) -> Generator[Step[object], object, bool]:
+        """Send each origin a signed request without a body, and a GET where that brings no next nonce."""
+        origins = self._origins.listed
+        if not origins:
+            raise ArgumentError('name the origins to prime: "*" names none')
+        methods = dict.fromkeys((method or self._resources.prime_method, "GET"))
+        primed = list[bool]()
+        for origin in origins:
+            is_primed = False
+            for attempt in methods:
+                url = f"{origin}{path or self._resources.prime_path}"
+                response = yield from ask(Call(functools.partial(send, attempt, url)))
+                found = report(response)
+                yield from ask(Call(functools.partial(close, response)))
+                is_primed = found is not None and found.next_nonces > 0
+                if is_primed:
+                    break
+            primed.append(is_primed)
+        return all(primed)
+
     def _exchange(
         self, target: Target, since: Origin, authorization: str | None, body: Callable[[], Body]
     ) -> Exchange | None:
@@ -139,6 +171,13 @@ class AuthBase:
             )
             return None
         return Exchange(target, body(), self._settings, sent=nonce_of(authorization))
+
+    def _log_rejection(self, exchange: Exchange, status: int) -> None:
+        if status == 401 and exchange.report.scheme:
+            target, reason = exchange.target, exchange.report.reason or "no reason given"
+            _logger.warning(
+                "%s: %s %s was rejected: %s", target.origin, target.method, path_of(target.path), reason
+            )
 
     def _warn_unanswered(self, origin: Origin, since: Origin, status: int, fields: ResponseFields) -> None:
         if status != 401 or self._origins.serves(origin, since=since):
@@ -162,11 +201,11 @@ class AuthBase:
                 return self._cached(lambda: self._nonces.spend(step.origin, step.nonce))
             case Remember():
                 return self._cached(lambda: self._nonces.remember(step.origin, step.nonces))
+            case Estimate():
+                return Threaded(lambda: estimate_seconds(step.work))
             case Prove():
-                call = functools.partial(
-                    prove, step.request_string, step.work, nonce=step.nonce, salt=step.salt
-                )
-                return Worked(call, step.work, self._resources.max_concurrent)
+                proving = _Proving(step)
+                return Worked(proving, step.work, self._resources, proving.abandon)
             case Sign():
                 return self._signing(step.message)
             case Call():
@@ -185,3 +224,24 @@ class AuthBase:
         call = functools.partial(self._signer.sign, message)
         at_once = type(self._signer) is Ed25519Signer or inspect.iscoroutinefunction(self._signer.sign)
         return Inline(call) if at_once else Threaded(call)
+
+
+class _Proving:
+    """One proof, which ends early where it can when nobody waits for it any more."""
+
+    def __init__(self, step: Prove) -> None:
+        self._step = step
+        self._is_abandoned = False
+
+    def __call__(self) -> str:
+        step = self._step
+        return prove(step.request_string, step.work, nonce=step.nonce, salt=step.salt, on_turn=self._on_turn)
+
+    def abandon(self) -> None:
+        self._is_abandoned = True
+
+    def _on_turn(self, tried: int) -> None:
+        if self._is_abandoned:
+            raise ProofAbandonedError("nobody waits for this proof any more")
+        if self._step.on_progress is not None:
+            self._step.on_progress(tried)

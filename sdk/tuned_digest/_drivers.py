@@ -15,11 +15,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast
 
+import anyio
 import anyio.to_thread
 
 from ._steps import Step
-from ._work import outcome, process_limiter
-from .errors import ArgumentError, NoThreadError
+from ._work import Resources, outcome, process_limiter
+from .errors import ArgumentError, NoThreadError, WorkTimeoutError
 from .tuning import Tuning, Work
 
 T = TypeVar("T")
@@ -45,11 +46,12 @@ class Threaded:
 
 @dataclass(slots=True)
 class Worked:
-    """Call under the process-wide limiter."""
+    """Call under the process-wide limiter; tell the work where nobody waits for it any more."""
 
     call: Callable[[], object] = field(repr=False)
     work: Work
-    at_most: int | None = None
+    resources: Resources = Resources()
+    abandon: Callable[[], None] = field(default=lambda: None, repr=False)
 
 
 Job = Inline | Threaded | Worked
@@ -116,7 +118,7 @@ def _advance(
 
 def _perform_blocking(job: Job) -> object:
     if isinstance(job, Worked) and not _is_small(job.work):
-        return _wait_for(process_limiter().submit(job.call, job.work, job.at_most), job)
+        return _wait_for(process_limiter().submit(job.call, job.work, job.resources), job)
     answer = job.call()
     if inspect.isawaitable(answer):
         if inspect.iscoroutine(answer):
@@ -127,18 +129,46 @@ def _perform_blocking(job: Job) -> object:
 
 def _wait_for(future: Future[object], job: Worked) -> object:
     try:
-        return future.result()
+        return future.result(job.resources.work_timeout)
     except NoThreadError:  # as in what runs at the interpreter's exit
         return job.call()
+    except TimeoutError:
+        if future.done():  # just now, or the error is the work's own
+            return future.result()
+        raise _timed_out(job) from None
     finally:
-        future.cancel()  # when the wait was interrupted; does nothing to one that is done
+        _leave(future, job)
 
 
 async def _perform_anyio(job: Job) -> object:
     if isinstance(job, Worked) and not _is_small(job.work):
-        return await outcome(process_limiter().submit(job.call, job.work, job.at_most))
+        return await _outcome_in_time(process_limiter().submit(job.call, job.work, job.resources), job)
     answer = await anyio.to_thread.run_sync(job.call) if isinstance(job, Threaded) else job.call()
     return await answer if inspect.isawaitable(answer) else answer
+
+
+async def _outcome_in_time(future: Future[object], job: Worked) -> object:
+    try:
+        with anyio.move_on_after(job.resources.work_timeout):
+            return await outcome(future)
+    finally:
+        _leave(future, job)
+    raise _timed_out(job)
+
+
+def _leave(future: Future[object], job: Worked) -> None:
+    """Leave the queue, or the work behind, when the wait was interrupted; does nothing to what is done."""
+    if not future.cancel() and not future.done():
+        job.abandon()
+
+
+def _timed_out(job: Worked) -> WorkTimeoutError:
+    seconds = job.resources.work_timeout
+    return WorkTimeoutError(
+        f"the work for {job.work} was not done within {seconds} seconds: allow more with "
+        "Resources(work_timeout=...), or run fewer requests at once",
+        seconds=seconds or 0,
+    )
 
 
 def _is_small(work: Work) -> bool:

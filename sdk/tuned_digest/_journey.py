@@ -1,13 +1,17 @@
 """One request's way, with its challenges and redirects, from origin to origin.
 
 An adapter adds how its library's messages are read and sent (`Messages`), and nothing else.
+
+A large body is not sent just to be challenged. Where no nonce is held for it, a request without a body
+goes first, its own challenge is answered, and its success brings nonces for every scope: priming.
 """
 
 from __future__ import annotations
 
-__all__ = ["Journey", "Messages", "first_origin", "merge_cookies"]
+__all__ = ["Journey", "Messages", "first_origin", "is_of_the_body", "merge_cookies"]
 
 from collections.abc import Awaitable, Generator
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from ._auth import AuthBase
@@ -15,12 +19,18 @@ from ._steps import Call, Step, ask
 from .bodies import Body
 from .challenge import read_reason
 from .errors import ArgumentError
+from .events import Report
 from .exchange import Exchange, Remember, ResponseFields, Target
 from .origins import Origin
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 ResponseT_contra = TypeVar("ResponseT_contra", contravariant=True)
+
+
+# Header fields that are about a body, or make the request depend on a resource: priming is about neither.
+_OF_THE_BODY = ("content-", "if-")
+_OF_THE_REQUEST = frozenset({"expect", "idempotency-key", "range", "te", "trailer", "transfer-encoding"})
 
 
 class Messages(Protocol[RequestT, ResponseT_contra]):
@@ -62,6 +72,28 @@ class Messages(Protocol[RequestT, ResponseT_contra]):
         """Release a response's connection, 64 KiB read at most, and give its request to be sent again."""
         ...
 
+    def priming(self, request: RequestT, method: str, path: str) -> RequestT | None:
+        """Make a request without a body to the same origin; None where this library cannot send one."""
+        ...
+
+    def release(self, response: ResponseT_contra, request: RequestT) -> Awaitable[None] | None:
+        """Let go of the response to a priming request, unread, and carry its cookies to another request."""
+        ...
+
+    def attach(self, response: ResponseT_contra, report: Report) -> None:
+        """Put a report where users find it."""
+        ...
+
+
+@dataclass(slots=True)
+class _Upload(Generic[RequestT]):
+    """A request with a large body that waits until its origin was primed."""
+
+    request: RequestT
+    exchange: Exchange
+    methods: list[str]
+    """The methods to prime with, the next one last."""
+
 
 class Journey(Generic[RequestT, ResponseT]):
     """Take one request of a client library through challenges and redirects.
@@ -77,6 +109,7 @@ class Journey(Generic[RequestT, ResponseT]):
         self._messages = messages
         self._since = since
         self._exchanges: dict[Target, Exchange | None] = {}
+        self._upload: _Upload[RequestT] | None = None
 
     def depart(self, request: RequestT) -> Generator[Step[object], object, RequestT]:
         """Sign a request that is about to be sent for the first time, if there is a nonce for it.
@@ -94,6 +127,14 @@ class Journey(Generic[RequestT, ResponseT]):
         if exchange is None:
             return request
         value = yield from exchange.authorize()
+        resources = self._auth._resources
+        limit = resources.prime_above_kib
+        if value is None and limit is not None and exchange.body_size > limit * 1024:
+            upload = _Upload(request, exchange, ["GET", resources.prime_method])
+            priming = yield from self._prime(upload)
+            if priming is not None:
+                self._upload = upload
+                return priming
         return self._messages.authorize(request, value)
 
     def harvest(self, response: ResponseT) -> Generator[Step[object], object, None]:
@@ -105,7 +146,7 @@ class Journey(Generic[RequestT, ResponseT]):
         exchange = self._exchange(self._messages.request(response))
         if exchange is not None:
             received = exchange.receive(self._messages.status(response), self._messages.fields(response))
-            yield from ask(Remember(exchange.origin, received.nonces))
+            yield from ask(Remember(exchange.target.origin, received.nonces))
 
     def arrive(self, response: ResponseT) -> Generator[Step[object], object, RequestT | None]:
         """Read a response, and sign its request again where that is called for.
@@ -119,6 +160,12 @@ class Journey(Generic[RequestT, ResponseT]):
         Raises:
             TunedDigestError: If there is a challenge that cannot be answered.
         """
+        again = yield from self._answer(response)
+        if again is None and self._upload is not None:
+            return (yield from self._go_on(self._upload, response))
+        return again
+
+    def _answer(self, response: ResponseT) -> Generator[Step[object], object, RequestT | None]:
         messages = self._messages
         status, fields = messages.status(response), messages.fields(response)
         exchange = self._exchange(messages.request(response))
@@ -130,14 +177,39 @@ class Journey(Generic[RequestT, ResponseT]):
             reason = read_reason((yield from ask(Call(lambda: messages.head(response)))))
         received = exchange.receive(status, fields, reason)
         if received.nonces:
-            yield from ask(Remember(exchange.origin, received.nonces))
-        if received.problem is not None:
-            raise received.problem
+            yield from ask(Remember(exchange.target.origin, received.nonces))
         if received.challenge is None:
+            messages.attach(response, exchange.report)
+            self._auth._log_rejection(exchange, status)
+            if received.problem is not None and self._upload is None:
+                raise received.problem
             return None
         again = yield from ask(Call(lambda: messages.again(response)))
         value = yield from exchange.authorize(received.challenge)
         return messages.authorize(again, value)
+
+    def _go_on(
+        self, upload: _Upload[RequestT], response: ResponseT
+    ) -> Generator[Step[object], object, RequestT]:
+        """Sign the large request once there is a nonce for it, and send it in any case in the end."""
+        yield from ask(Call(lambda: self._messages.release(response, upload.request)))
+        value = yield from upload.exchange.authorize()
+        if value is None and (priming := (yield from self._prime(upload))) is not None:
+            return priming
+        self._upload = None
+        self._exchanges = {upload.exchange.target: upload.exchange}
+        return self._messages.authorize(upload.request, value)
+
+    def _prime(self, upload: _Upload[RequestT]) -> Generator[Step[object], object, RequestT | None]:
+        while upload.methods:
+            method, path = upload.methods.pop(), self._auth._resources.prime_path
+            priming = self._messages.priming(upload.request, method, path)
+            if priming is None or self._messages.target(priming) in self._exchanges:
+                continue
+            exchange = self._exchange(priming, was_sent=False)
+            value = (yield from exchange.authorize()) if exchange else None
+            return self._messages.authorize(priming, value)
+        return None
 
     def _exchange(self, request: RequestT, *, was_sent: bool = True) -> Exchange | None:
         """Find the exchange of a request's target: a redirect back to it does not start over."""
@@ -168,6 +240,11 @@ def first_origin(messages: Messages[RequestT, ResponseT], request: RequestT) -> 
         return messages.target(request).origin
     except ArgumentError:
         return Origin("", "", 0)
+
+
+def is_of_the_body(name: str) -> bool:
+    """Tell whether a header field has no place on a request without a body, sent to prime."""
+    return name.lower().startswith(_OF_THE_BODY) or name.lower() in _OF_THE_REQUEST
 
 
 def merge_cookies(existing: str | None, fresh: str | None) -> str:

@@ -11,24 +11,29 @@ from __future__ import annotations
 __all__ = ["Resources", "WorkLimiter", "outcome", "process_limiter"]
 
 import contextlib
+import functools
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 import anyio
 import anyio.from_thread
 import anyio.lowlevel
 
-from ._cores import usable_cores
+from ._machine import usable_cores, usable_memory_kib
+from .canonical import is_signable
 from .errors import ArgumentError, NoThreadError
-from .tuning import SearchCost, Work
+from .tuning import SearchCost, Tuning, Work
 
 T = TypeVar("T")
+
+
+# The memory of one deployed create tuning, and of one access tuning beside it.
+_LEAST_MEMORY_KIB = 320 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +42,56 @@ class Resources:
 
     Args:
         max_concurrent: Proofs computed at once in the whole process, None for one per usable core.
+        memory_kib: Memory of all proofs computed at once in the whole process, KiB; a request that alone
+            needs more is refused. None for a quarter of what the machine or the control group has, and
+            at least 320 MiB.
+        work_timeout: Seconds that the work of one request may take, the wait for a place included; None
+            for no limit. Timeouts of client libraries begin when a request is sent, after its work.
         spool_kib: How much of a body that can be read only once is kept in memory, KiB; more goes to
             a temporary file.
-        spool_dir: Where temporary files go, None for the system's choice.
+        spool_dir: Where temporary files go, None for ``TMPDIR``, else ``/var/tmp``, else the system's choice.
+        prime_above_kib: Bodies larger than this, KiB, are not sent by httpx clients just to be challenged:
+            where no nonce is held one is asked for first; None to send them. requests cannot do it.
+        prime_method: The method of the request that asks; a GET follows where it brings nothing.
+        prime_path: The path of that request.
 
     Raises:
-        ArgumentError: If a number is not positive.
+        ArgumentError: If a number is not positive, the method is never signed, or the path has no slash.
     """
 
     max_concurrent: int | None = None
+    memory_kib: int | None = None
+    work_timeout: float | None = None
     spool_kib: int = 8192
     spool_dir: str | os.PathLike[str] | None = None
+    prime_above_kib: int | None = 1024
+    prime_method: str = "HEAD"
+    prime_path: str = "/"
 
     def __post_init__(self) -> None:
-        if (self.max_concurrent is not None and self.max_concurrent < 1) or self.spool_kib < 1:
-            raise ArgumentError("max_concurrent and spool_kib are at least 1")
+        for name in ("max_concurrent", "memory_kib", "spool_kib", "prime_above_kib"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ArgumentError(f"{name} is at least 1")
+        if self.work_timeout is not None and self.work_timeout <= 0:
+            raise ArgumentError("work_timeout is more than 0 seconds")
+        if not is_signable(self.prime_method, self.prime_path) or not self.prime_path.startswith("/"):
+            raise ArgumentError(
+                f"priming is a signed request for a path, not {self.prime_method} {self.prime_path}"
+            )
+
+    def memory_limit_kib(self) -> int:
+        """Find how much memory all proofs at once may take.
+
+        Returns:
+            KiB.
+        """
+        return self.memory_kib or _default_memory_kib()
+
+
+@functools.cache
+def _default_memory_kib() -> int:
+    return max(_LEAST_MEMORY_KIB, usable_memory_kib() // 4)
 
 
 @dataclass(slots=True)
@@ -59,16 +99,23 @@ class _Waiting(Generic[T]):
     ticket: int
     future: Future[T]
     job: Callable[[], T]
-    at_most: int
+    work: Work
+    places: int
+    memory_limit_kib: int
+
+    @property
+    def memory_kib(self) -> int:
+        return self.work.memory_kib if isinstance(self.work, Tuning) else 0
 
 
 _Queue = OrderedDict[int, _Waiting[Any]]  # by ticket, the longest waiting first
 
 
 class WorkLimiter:
-    """Admit work first come first served, at most so many pieces at once, and one search at a time.
+    """Admit work first come first served: so many pieces at once, in so much memory, and one search.
 
-    A search in Python holds the GIL most of the time, so a second one would only slow both.
+    A search in Python holds the GIL most of the time, so a second one would only slow both. Work that
+    needs more memory than there is runs alone.
 
     Args:
         places: How many pieces of work run at once.
@@ -79,27 +126,29 @@ class WorkLimiter:
         self._lock = threading.Lock()
         self._tickets = 0
         self._running = 0
+        self._memory_kib = 0
         self._searching = False
         self._hashes: _Queue = OrderedDict()
         self._searches: _Queue = OrderedDict()
 
-    def submit(self, job: Callable[[], T], work: Work, at_most: int | None = None) -> Future[T]:
+    def submit(self, job: Callable[[], T], work: Work, resources: Resources = Resources()) -> Future[T]:
         """Queue a piece of work.
 
         Args:
             job: What to run, in a thread of its own.
             work: What kind of work it is.
-            at_most: Run it only while fewer pieces than this are running, None for the limiter's number.
+            resources: What may be running beside it.
 
         Returns:
             Its future; cancelling that before the work runs takes it out of the queue.
         """
         future: Future[T] = Future()
         queue = self._searches if isinstance(work, SearchCost) else self._hashes
+        places, memory = resources.max_concurrent or self._places, resources.memory_limit_kib()
         with self._lock:
             self._tickets += 1
             ticket = self._tickets
-            queue[ticket] = _Waiting(ticket, future, job, at_most or self._places)
+            queue[ticket] = _Waiting(ticket, future, job, work, places, memory)
         future.add_done_callback(lambda _: self._leave(queue, ticket))
         self._start_admitted()
         return future
@@ -112,50 +161,55 @@ class WorkLimiter:
 
     def _start_admitted(self) -> None:
         while admitted := self._admit():
-            waiting, is_search = admitted
             thread = threading.Thread(
-                target=self._run, args=(waiting, is_search), name="tuned-digest-work", daemon=True
+                target=self._run, args=(admitted,), name="tuned-digest-work", daemon=True
             )
             try:
                 thread.start()
             except RuntimeError as error:  # no more threads, or the interpreter is going down
-                self._give_back(is_search)
-                waiting.future.set_exception(NoThreadError(f"no thread for the work: {error}"))
+                self._give_back(admitted)
+                admitted.future.set_exception(NoThreadError(f"no thread for the work: {error}"))
 
-    def _admit(self) -> tuple[_Waiting[Any], bool] | None:
+    def _admit(self) -> _Waiting[Any] | None:
         """Take the longest waiting work that may run now out of its queue."""
         with self._lock:
             while heads := self._heads():
                 waiting = min(heads, key=lambda head: head.ticket)
-                if self._running >= waiting.at_most:
+                if not self._has_room(waiting):
                     return None
                 is_search = self._searches.pop(waiting.ticket, None) is not None
                 if not is_search:
                     del self._hashes[waiting.ticket]
                 if waiting.future.set_running_or_notify_cancel():
                     self._running += 1
+                    self._memory_kib += waiting.memory_kib
                     self._searching = self._searching or is_search
-                    return waiting, is_search
+                    return waiting
             return None
 
     def _heads(self) -> list[_Waiting[Any]]:
         queues = [self._hashes] if self._searching else [self._hashes, self._searches]
         return [next(iter(queue.values())) for queue in queues if queue]
 
-    def _run(self, waiting: _Waiting[Any], is_search: bool) -> None:
+    def _has_room(self, waiting: _Waiting[Any]) -> bool:
+        fits = self._memory_kib + waiting.memory_kib <= waiting.memory_limit_kib
+        return not self._running or (self._running < waiting.places and fits)
+
+    def _run(self, admitted: _Waiting[Any]) -> None:
         settle: Callable[[], None]
         try:
-            settle = partial(waiting.future.set_result, waiting.job())
+            settle = functools.partial(admitted.future.set_result, admitted.job())
         except BaseException as error:
-            settle = partial(waiting.future.set_exception, error)
-        self._give_back(is_search)
+            settle = functools.partial(admitted.future.set_exception, error)
+        self._give_back(admitted)
         self._start_admitted()
         settle()
 
-    def _give_back(self, is_search: bool) -> None:
+    def _give_back(self, admitted: _Waiting[Any]) -> None:
         with self._lock:
             self._running -= 1
-            if is_search:
+            self._memory_kib -= admitted.memory_kib
+            if isinstance(admitted.work, SearchCost):
                 self._searching = False
 
 

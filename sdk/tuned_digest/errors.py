@@ -11,6 +11,8 @@
     ├── LimitExceededError               a server asked for more work than the client's limits
     ├── BodyError                        a request body cannot be digested and sent again
     ├── NoThreadError                    a thread for the work could not be started
+    ├── WorkTimeoutError (TimeoutError)  the work was not done in the time the client allows
+    ├── ProofAbandonedError              the work was stopped, since nobody waits for it any more
     ├── ProofNotFoundError               a search ran through all 2**32 candidates
     ├── VerificationError                something presented to a server does not verify
     │   ├── IdentityError                not a usable Ed25519 public key
@@ -32,6 +34,7 @@ __all__ = [
     "MissingExtraError",
     "NoThreadError",
     "PrivateKeyError",
+    "ProofAbandonedError",
     "ProofError",
     "ProofNotFoundError",
     "RequestRejectedError",
@@ -39,6 +42,7 @@ __all__ = [
     "TunedDigestError",
     "UnsupportedAlgorithmError",
     "VerificationError",
+    "WorkTimeoutError",
 ]
 
 
@@ -132,6 +136,23 @@ class BodyError(TunedDigestError):
 
 class NoThreadError(TunedDigestError):
     """Report that a thread for the work could not be started."""
+
+
+class WorkTimeoutError(TunedDigestError, TimeoutError):
+    """Report work that was not done in the time the client allows.
+
+    Args:
+        message: Which work, and how to allow more time.
+        seconds: The time allowed.
+    """
+
+    def __init__(self, message: str, *, seconds: float = 0) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+class ProofAbandonedError(TunedDigestError):
+    """Report work that was stopped, since nobody waits for it any more."""
 
 
 class ProofNotFoundError(TunedDigestError):

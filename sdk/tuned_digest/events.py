@@ -1,7 +1,10 @@
 """What happened while requests were signed, typed and without secrets.
 
 Pass a callable as ``on_event``; it is called where the request is being signed, in the caller's thread
-or task, and must not block.
+or task, and must not block. `WorkProgressed` alone comes from the thread that does the work.
+
+What became of a request is on its response, as a `Report`: ``response.extensions["tuned_digest"]`` in
+httpx, ``response.tuned_digest`` in requests.
 """
 
 from __future__ import annotations
@@ -10,8 +13,10 @@ __all__ = [
     "ChallengeReceived",
     "Event",
     "NextNonceDropped",
+    "Report",
     "RequestSigned",
     "WorkFinished",
+    "WorkProgressed",
     "WorkStarted",
 ]
 
@@ -57,9 +62,25 @@ class WorkStarted(Event):
     Args:
         origin: The origin the request goes to.
         work: The tuning or the cost.
+        estimate: Seconds it takes on this machine when nothing else runs; a search on average.
     """
 
     work: Work
+    estimate: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkProgressed(Event):
+    """Report how far a search is, some twenty times a second, from the thread that searches.
+
+    Args:
+        origin: The origin the request goes to.
+        work: The cost.
+        tried: Numbers tried so far; it takes two to the power of the cost's bits on average.
+    """
+
+    work: Work
+    tried: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +125,25 @@ class NextNonceDropped(Event):
 
     field: str
     problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Say what it took to have a request answered; the same request after a redirect has one of its own.
+
+    Args:
+        round_trips: Requests sent, unsigned ones included; not those that asked for a nonce before a
+            large body.
+        scheme: The scheme the last of them was signed under, empty when none was.
+        work: The tuning or the cost of the last one, None when none was signed.
+        seconds: How long all their work took, the waits for a place included.
+        reason: Why the server refused the request, in its own words; empty when it did not, or did not say.
+        next_nonces: Nonces for later requests that the responses brought.
+    """
+
+    round_trips: int = 0
+    scheme: str = ""
+    work: Work | None = None
+    seconds: float = 0.0
+    reason: str = ""
+    next_nonces: int = 0

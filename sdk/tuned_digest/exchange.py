@@ -12,6 +12,7 @@ from __future__ import annotations
 
 __all__ = [
     "Digest",
+    "Estimate",
     "Exchange",
     "Prove",
     "Received",
@@ -28,7 +29,7 @@ __all__ = [
 import secrets
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from . import events
@@ -54,7 +55,7 @@ from .errors import (
 )
 from .origins import Origin
 from .proof.argon2 import draw_salt
-from .tuning import Limits, Work
+from .tuning import Limits, SearchCost, Tuning, Work
 
 # Rejections that another worker or another request may have caused (section 7): answered once more.
 _TRANSIENT_REASONS = frozenset({"unknown nonce", "scope mismatch"})
@@ -62,6 +63,8 @@ _TRANSIENT_REASONS = frozenset({"unknown nonce", "scope mismatch"})
 # Challenges one target takes up at most. Two are answered (section 7); a third and a fourth may be lost to
 # a nonce that another request has spent, or to a search that found nothing.
 _MAX_CHALLENGES = 4
+
+_TRIES_PER_EVENT = 65536  # of a search, some 50 ms
 
 _PUBLIC_KEY_SIZE = 32  # bytes, RFC 8032 section 5.1.5
 _SIGNATURE_SIZE = 64  # bytes, RFC 8032 section 5.1.6
@@ -114,6 +117,13 @@ class Remember(Step[None]):
 
 
 @dataclass(slots=True)
+class Estimate(Step[float]):
+    """Ask how many seconds work will take."""
+
+    work: Work
+
+
+@dataclass(slots=True)
 class Prove(Step[str]):
     """Ask for the response to a request string."""
 
@@ -121,6 +131,7 @@ class Prove(Step[str]):
     work: Work
     nonce: str = field(repr=False)
     salt: bytes = field(repr=False)
+    on_progress: Callable[[int], None] | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -167,6 +178,7 @@ class Settings:
     Args:
         public_key: The identity, 32 bytes.
         limits: The most work a server may ask for.
+        memory_kib: The most memory this process spends on work, KiB, None for no limit.
         schemes: The schemes answered, in order of preference.
         action: Method and path on the wire to action.
         signed_path: Path on the wire to the path the server verifies, None for the same.
@@ -180,6 +192,7 @@ class Settings:
 
     public_key: bytes
     limits: Limits = Limits()
+    memory_kib: int | None = None
     schemes: Sequence[str] = SCHEMES
     action: Callable[[str, str], str] = guess_action
     signed_path: Callable[[str], str] | None = None
@@ -197,6 +210,25 @@ class Settings:
         """Report an event."""
         if self.on_event is not None:
             self.on_event(event)
+
+    def check(self, work: Work) -> None:
+        """Refuse work beyond the limits, or beyond this process's memory, before any of it is done.
+
+        Args:
+            work: What a server asks for.
+
+        Raises:
+            LimitExceededError: If it is.
+        """
+        self.limits.check(work)
+        if self.memory_kib is not None and isinstance(work, Tuning) and work.memory_kib > self.memory_kib:
+            raise LimitExceededError(
+                f"the server asks for {work}: {work.memory_kib} KiB, and this process spends at most "
+                f"{self.memory_kib}; to allow more, pass resources=Resources(memory_kib={work.memory_kib})",
+                limit="memory_kib",
+                asked=work.memory_kib,
+                allowed=self.memory_kib,
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,14 +260,15 @@ class Exchange:
         self._target = target
         self._body = body
         self._settings = settings
-        self._sent = {sent}
+        self._sent = {sent} if sent else set[str]()
         self._challenges = 0
         self._answers = 0
+        self._report = events.Report()
 
     @property
-    def origin(self) -> Origin:
-        """Name the origin this exchange is with."""
-        return self._target.origin
+    def target(self) -> Target:
+        """Name what this exchange is about."""
+        return self._target
 
     def authorize(self, challenge: Challenge | None = None) -> Generator[Step[object], object, str | None]:
         """Make the Authorization value for the next send.
@@ -277,6 +310,12 @@ class Exchange:
             is malformed, unsupported or beyond the limits.
         """
         nonces = self._harvest(fields)
+        self._report = replace(
+            self._report,
+            round_trips=self._report.round_trips + 1,
+            reason=reason if status == 401 else "",
+            next_nonces=self._report.next_nonces + len(nonces),
+        )
         if status != 401 or self._is_final(reason):
             return Received(nonces)
         try:
@@ -295,8 +334,18 @@ class Exchange:
 
     @property
     def wants_reason(self) -> bool:
-        """Tell whether the reason in a 401's body decides what happens next."""
-        return self._answers == 1
+        """Tell whether a 401 is a rejection: its reason decides what happens next, or goes to the caller."""
+        return bool(self._sent)
+
+    @property
+    def body_size(self) -> int:
+        """Count the bytes of the body, once it was digested."""
+        return self._body.size
+
+    @property
+    def report(self) -> events.Report:
+        """Say what it took so far."""
+        return self._report
 
     def _is_final(self, reason: str) -> bool:
         """Apply section 7: one challenge is answered, and once more after a reason that may pass."""
@@ -315,7 +364,7 @@ class Exchange:
         if not set(nonce.works) & set(self._settings.schemes):
             return False
         try:
-            self._settings.limits.check(self._preferred(nonce.works))
+            self._settings.check(self._preferred(nonce.works))
         except LimitExceededError as error:
             problem = str(error)
             self._settings.emit(events.NextNonceDropped(self._target.origin, NEXT_NONCE_FIELDS[0], problem))
@@ -327,7 +376,7 @@ class Exchange:
         for scheme in self._settings.schemes:
             for challenge in challenges:
                 if challenge.scheme == scheme and challenge.work is not None:
-                    self._settings.limits.check(challenge.work)
+                    self._settings.check(challenge.work)
                     return challenge
         if challenges:
             offered = ", ".join(
@@ -370,14 +419,19 @@ class Exchange:
         work = self._preferred(nonce.works) if isinstance(nonce, NextNonce) else nonce.work
         assert work is not None  # `_choose` hands back no other challenge
         string = request_string(nonce.nonce, self._target.method, signed_path, digest)
-        self._settings.emit(events.WorkStarted(origin, work))
+        if self._settings.on_event is not None:  # the first estimate takes a while
+            self._settings.emit(events.WorkStarted(origin, work, (yield from ask(Estimate(work)))))
         started = clock()
         try:
             salt = draw_salt(self._settings.randomness)
-            response = yield from ask(Prove(string, work, nonce.nonce, salt))
+            response = yield from ask(Prove(string, work, nonce.nonce, salt, self._progress_of(work)))
         except ProofNotFoundError:
             return None
-        self._settings.emit(events.WorkFinished(origin, work, clock() - started))
+        seconds = clock() - started
+        self._settings.emit(events.WorkFinished(origin, work, seconds))
+        self._report = replace(
+            self._report, scheme=work.scheme, work=work, seconds=self._report.seconds + seconds
+        )
         signature = yield from ask(Sign(response.encode("ascii")))
         if len(signature) != _SIGNATURE_SIZE:
             raise ArgumentError(f"a signer's signature has {_SIGNATURE_SIZE} bytes, not {len(signature)}")
@@ -385,3 +439,15 @@ class Exchange:
         self._settings.emit(events.RequestSigned(origin, self._target.method, work.scheme, chained))
         identity = self._settings.public_key
         return str(Authorization(work.scheme, identity, nonce.nonce, response, signature, nonce.dialect))
+
+    def _progress_of(self, work: Work) -> Callable[[int], None] | None:
+        """Make what reports a search's progress, where somebody listens."""
+        origin, emit = self._target.origin, self._settings.emit
+        if self._settings.on_event is None or not isinstance(work, SearchCost):
+            return None
+
+        def progressed(tried: int) -> None:
+            if tried and tried % _TRIES_PER_EVENT == 0:
+                emit(events.WorkProgressed(origin, work, tried))
+
+        return progressed

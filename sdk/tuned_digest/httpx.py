@@ -8,19 +8,21 @@ from __future__ import annotations
 
 __all__ = ["TunedDigestAuth"]
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
+import functools
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import NoReturn
+from typing import NoReturn, overload
 
 from ._auth import AuthBase
 from ._drivers import run_anyio, run_blocking
-from ._journey import Journey, first_origin, merge_cookies
+from ._journey import Journey, first_origin, is_of_the_body, merge_cookies
 from ._library_errors import as_library_error
 from ._work import Resources
 from .authorization import is_ours
-from .bodies import Body, BytesBody, LostBody, SpooledBody
+from .bodies import Body, BytesBody, LostBody, RepeatableBody, SpooledBody, file_chunks, is_rewindable
 from .challenge import REASON_LIMIT
-from .errors import ArgumentError, MissingExtraError, TunedDigestError
+from .errors import ArgumentError, BodyError, MissingExtraError, TunedDigestError
+from .events import Report
 from .exchange import ResponseFields, Target
 from .origins import Origin
 
@@ -85,6 +87,47 @@ class TunedDigestAuth(AuthBase, httpx.Auth):  # noqa: D101
                 following = await run_anyio(journey.arrive(response), self._async_job)
             sent += 1
 
+    @overload
+    def prime(self, client: httpx.Client, *, method: str | None = None, path: str | None = None) -> bool: ...
+
+    @overload
+    def prime(
+        self, client: httpx.AsyncClient, *, method: str | None = None, path: str | None = None
+    ) -> Awaitable[bool]: ...
+
+    def prime(
+        self,
+        client: httpx.Client | httpx.AsyncClient,
+        *,
+        method: str | None = None,
+        path: str | None = None,
+    ) -> bool | Awaitable[bool]:
+        """Get a nonce for every scope of each served origin, with a signed request without a body.
+
+        Args:
+            client: The client to send it with; its result is awaited where it is an async one.
+            method: The request's method, None for ``Resources.prime_method``; where it brings no nonce a GET
+                follows, its response left unread.
+            path: The path it goes to, None for ``Resources.prime_path``.
+
+        Returns:
+            True when every origin sent next nonces.
+
+        Raises:
+            ArgumentError: If no origin is named.
+            TunedDigestError: Also an `httpx.RequestError`, if the request cannot be signed.
+        """
+
+        def send(method: str, url: str) -> httpx.Response | Awaitable[httpx.Response]:
+            request = client.build_request(method, url)
+            return client.send(request, auth=self, stream=True, follow_redirects=False)
+
+        if isinstance(client, httpx.AsyncClient):
+            return run_anyio(
+                self._priming(send, _report, httpx.Response.aclose, method, path), self._async_job
+            )
+        return run_blocking(self._priming(send, _report, httpx.Response.close, method, path), self._job)
+
     def auth_flow(self, request: httpx.Request) -> NoReturn:
         """Refuse to be driven without saying whether that may block.
 
@@ -99,8 +142,20 @@ class TunedDigestAuth(AuthBase, httpx.Auth):  # noqa: D101
         )
 
 
-class _SpooledStream(SpooledBody, httpx.SyncByteStream, httpx.AsyncByteStream):
+def _report(response: httpx.Response) -> Report | None:
+    report: Report | None = response.extensions.get("tuned_digest")
+    return report
+
+
+class _RepeatableStream(RepeatableBody, httpx.SyncByteStream, httpx.AsyncByteStream):
     """A body that can be sent any number of times, as httpx wants it."""
+
+    def _error(self, message: str) -> Exception:
+        return as_library_error(BodyError(message), httpx.RequestError)
+
+
+class _SpooledStream(SpooledBody, _RepeatableStream):
+    """A body that is read once, as httpx wants it."""
 
 
 class _ResumedStream(httpx.SyncByteStream, httpx.AsyncByteStream):
@@ -161,18 +216,27 @@ class _Messages:
         return value
 
     def body(self, request: httpx.Request, *, was_sent: bool) -> Body:
-        if isinstance(request.stream, _SpooledStream):
+        if isinstance(request.stream, _RepeatableStream):
             return request.stream
         if isinstance(request.stream, httpx.ByteStream):
             return BytesBody(request.read())  # a redirected request has its bytes but was not read
         if was_sent:
             return LostBody()
-        request.stream = _SpooledStream(
-            request.stream,
-            memory_kib=self._resources.spool_kib,
-            directory=self._resources.spool_dir,
+        stream = self._repeatable(request.stream)
+        request.stream = stream
+        return stream
+
+    def _repeatable(self, stream: httpx.SyncByteStream | httpx.AsyncByteStream) -> _RepeatableStream:
+        # The names are httpx's own; where they are others the body is spooled.
+        file, parts = getattr(stream, "_stream", None), getattr(stream, "fields", None)
+        if isinstance(stream, httpx.SyncByteStream):
+            if is_rewindable(file):
+                return _RepeatableStream(file_chunks(file))
+            if parts and all(_is_repeatable(part) for part in parts):
+                return _RepeatableStream(functools.partial(iter, stream))
+        return _SpooledStream(
+            stream, memory_kib=self._resources.spool_kib, directory=self._resources.spool_dir
         )
-        return request.stream
 
     def authorize(self, request: httpx.Request, value: str | None) -> httpx.Request:
         # A copy: the caller may be sending the same request in another task.
@@ -181,7 +245,7 @@ class _Messages:
             headers["Authorization"] = value
         elif is_ours(headers.get("Authorization", "")):
             del headers["Authorization"]
-        if isinstance(request.stream, _SpooledStream) and "Content-Length" in headers:
+        if isinstance(request.stream, _RepeatableStream) and "Content-Length" in headers:
             # httpx counts a file from its start, wherever it is read from.
             headers["Content-Length"] = str(request.stream.size)
         authorized = httpx.Request(
@@ -203,21 +267,22 @@ class _Messages:
 
         return values
 
+    def priming(self, request: httpx.Request, method: str, path: str) -> httpx.Request:
+        headers = [(name, value) for name, value in request.headers.multi_items() if not is_of_the_body(name)]
+        extensions = {name: value for name, value in request.extensions.items() if name != "target"}
+        url = request.url.copy_with(raw_path=path.encode("ascii"))
+        return httpx.Request(method, url, headers=headers, extensions=extensions)
+
+    def attach(self, response: httpx.Response, report: Report) -> None:
+        response.extensions["tuned_digest"] = report
+
     def _released(self, response: httpx.Response) -> httpx.Request:
         """Leave of the response what was read of it, and carry its cookies to the request."""
         if isinstance(response.stream, _ResumedStream):
             resumed = response.stream
             is_plain = "Content-Encoding" not in response.headers
-            response.stream = httpx.ByteStream(bytes(resumed.head) if resumed.is_whole and is_plain else b"")
-            if not is_plain:  # what is compressed small may be large, and httpx reads it all
-                del response.headers["Content-Encoding"]
-        if response.cookies:
-            bare = httpx.Request(response.request.method, response.request.url)
-            with suppress(UnicodeError):  # a cookie that httpx cannot write either
-                httpx.Cookies(response.cookies).set_cookie_header(bare)
-            cookies = merge_cookies(response.request.headers.get("Cookie"), bare.headers.get("Cookie"))
-            if cookies:
-                response.request.headers["Cookie"] = cookies
+            _replace_body(response, bytes(resumed.head) if resumed.is_whole and is_plain else b"")
+        _carry_cookies(response, response.request)
         return response.request
 
 
@@ -240,6 +305,13 @@ class _SyncMessages(_Messages):
             response.stream.close()
         return self._released(response)
 
+    def release(self, response: httpx.Response, request: httpx.Request) -> None:
+        if not response.is_closed:
+            assert isinstance(response.stream, httpx.SyncByteStream)
+            response.stream.close()
+            _replace_body(response, b"")
+        _carry_cookies(response, request)
+
 
 class _AsyncMessages(_Messages):
     async def head(self, response: httpx.Response) -> bytes:
@@ -260,12 +332,43 @@ class _AsyncMessages(_Messages):
             await response.stream.aclose()
         return self._released(response)
 
+    async def release(self, response: httpx.Response, request: httpx.Request) -> None:
+        if not response.is_closed:
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            await response.stream.aclose()
+            _replace_body(response, b"")
+        _carry_cookies(response, request)
+
 
 def _content_in_memory(response: httpx.Response) -> bytes:
     try:
         return response.content
     except httpx.ResponseNotRead:  # a hook has closed it
         return b""
+
+
+def _replace_body(response: httpx.Response, content: bytes) -> None:
+    """Leave a response to be read that was closed: httpx reads all those it does not hand to the caller."""
+    response.stream = httpx.ByteStream(content)
+    if not content:  # not what an encoding would make of nothing
+        response.headers.pop("Content-Encoding", None)
+
+
+def _carry_cookies(response: httpx.Response, request: httpx.Request) -> None:
+    """Give a request the cookies of a response, and of the request that it answers."""
+    bare = httpx.Request(request.method, request.url)
+    with suppress(UnicodeError):  # a cookie that httpx cannot write either
+        httpx.Cookies(response.cookies).set_cookie_header(bare)
+    sent = merge_cookies(request.headers.get("Cookie"), response.request.headers.get("Cookie"))
+    cookies = merge_cookies(sent, bare.headers.get("Cookie"))
+    if cookies:
+        request.headers["Cookie"] = cookies
+
+
+def _is_repeatable(part: object) -> bool:
+    """Tell whether a part of a multipart body can be read again; httpx does so from a file's beginning."""
+    file = getattr(part, "file", b"")
+    return isinstance(file, str | bytes) or is_rewindable(file)
 
 
 @contextmanager

@@ -120,8 +120,13 @@ class ServedOrigins:
             return True
         return self._any and origin == since and self._is_safe(origin)
 
+    @property
+    def listed(self) -> list[Origin]:
+        """List the origins that are named one by one."""
+        return sorted(self._listed, key=str)
+
     def __str__(self) -> str:
-        names = sorted(map(str, self._listed))
+        names = [str(origin) for origin in self.listed]
         return ", ".join(["any origin", *names] if self._any else names)
 
     def _checked(self, text: str) -> Origin:

@@ -19,9 +19,10 @@ from ._library_errors import as_library_error
 from ._steps import Step
 from ._work import Resources
 from .authorization import is_ours
-from .bodies import Body, BytesBody, LostBody, SpooledBody
+from .bodies import Body, BytesBody, LostBody, RepeatableBody, SpooledBody, file_chunks, is_rewindable
 from .challenge import REASON_LIMIT
-from .errors import ArgumentError, MissingExtraError, TunedDigestError
+from .errors import ArgumentError, BodyError, MissingExtraError, TunedDigestError
+from .events import Report
 from .exchange import ResponseFields, Target
 from .origins import Origin
 
@@ -37,6 +38,8 @@ except ImportError as error:
     ) from error
 
 T = TypeVar("T")
+
+_Journey = Journey[requests.PreparedRequest, requests.Response]
 
 _CHUNK = 64 * 1024  # bytes read from a file at a time
 
@@ -61,9 +64,37 @@ class TunedDigestAuth(AuthBase, RequestsAuthBase):  # noqa: D101
                 "this auth object is for requests: import TunedDigestAuth from tuned_digest.httpx for httpx"
             )
         hook = _Hook(self, self._resources, r)
-        hook.run(Journey(self, hook.messages, hook.since).depart(r), request=r)
+        hook.depart(r)
         r.register_hook("response", hook)
         return r
+
+    def prime(self, session: requests.Session, *, method: str | None = None, path: str | None = None) -> bool:
+        """Get a nonce for every scope of each served origin, with a signed request without a body.
+
+        Before a large upload that saves sending it just to be challenged: auth objects of requests see no
+        session, and cannot do it themselves.
+
+        Args:
+            session: The session to send it with.
+            method: The request's method, None for ``Resources.prime_method``; where it brings no nonce a GET
+                follows, its response left unread.
+            path: The path it goes to, None for ``Resources.prime_path``.
+
+        Returns:
+            True when every origin sent next nonces.
+
+        Raises:
+            ArgumentError: If no origin is named.
+            TunedDigestError: Also a `requests.RequestException`, if the request cannot be signed.
+        """
+
+        def send(method: str, url: str) -> requests.Response:
+            return session.request(method, url, auth=self, stream=True, allow_redirects=False)
+
+        def report(response: requests.Response) -> Report | None:
+            return getattr(response, "tuned_digest", None)
+
+        return run_blocking(self._priming(send, report, requests.Response.close, method, path), self._job)
 
 
 class _Hook:
@@ -73,15 +104,25 @@ class _Hook:
         self, auth: TunedDigestAuth, resources: Resources, request: requests.PreparedRequest
     ) -> None:
         self._auth = auth
-        self.messages = _Messages(resources)
-        self.since = first_origin(self.messages, request)
+        self._messages = _Messages(resources)
+        self._since = first_origin(self._messages, request)
+        self._departed: list[_Journey] = []
+
+    def depart(self, request: requests.PreparedRequest) -> None:
+        """Sign the request for the first time."""
+        journey = self._journey()
+        self._run(journey.depart(request), request=request)
+        self._departed.append(journey)
 
     def __call__(self, response: requests.Response, **sending: Any) -> requests.Response:
-        journey = Journey(self._auth, self.messages, self.since)
+        try:
+            journey = self._departed.pop()  # it knows what the first request took
+        except IndexError:
+            journey = self._journey()
         # What was sent may be sent again: by requests, which makes the next hop from it, or by its owner.
         # It does not keep our field, so that no nonce goes out twice; the response's own copy does.
         sent, response.request = response.request, response.request.copy()
-        self.messages.authorize(sent, None)
+        self._messages.authorize(sent, None)
         while again := self._answered(journey, response):
             previous = response
             response = previous.connection.send(again, **sending)
@@ -89,17 +130,18 @@ class _Hook:
             response.request = again
         return response
 
-    def _answered(
-        self, journey: Journey[requests.PreparedRequest, requests.Response], response: requests.Response
-    ) -> requests.PreparedRequest | None:
+    def _journey(self) -> _Journey:
+        return Journey(self._auth, self._messages, self._since)
+
+    def _answered(self, journey: _Journey, response: requests.Response) -> requests.PreparedRequest | None:
         """Read a response, and let go of its connection when that fails."""
         try:
-            return self.run(journey.arrive(response), request=response.request, response=response)
+            return self._run(journey.arrive(response), request=response.request, response=response)
         except BaseException:
             response.close()
             raise
 
-    def run(self, steps: Generator[Step[object], object, T], **exchanged: object) -> T:
+    def _run(self, steps: Generator[Step[object], object, T], **exchanged: object) -> T:
         """Run steps, with errors that ``except requests.RequestException`` catches."""
         try:
             return run_blocking(steps, self._auth._job)
@@ -131,7 +173,7 @@ class _Messages:
 
     def body(self, request: requests.PreparedRequest, *, was_sent: bool) -> Body:
         body = request.body
-        if isinstance(body, SpooledBody):
+        if isinstance(body, RepeatableBody):
             return body
         if isinstance(body, str):
             body = request.body = body.encode()  # as urllib3 would send it
@@ -141,20 +183,24 @@ class _Messages:
             return BytesBody(bytes(body))
         if was_sent:
             return LostBody()
-        spooled = SpooledBody(
-            _chunks(body), memory_kib=self._resources.spool_kib, directory=self._resources.spool_dir
-        )
-        request.body = spooled
+        request.body = repeatable = self._repeatable(body)
         # The name is requests' own.
         request._body_position = 0  # a redirect may send it again, if this is a number and there is a seek
-        return spooled
+        return repeatable
+
+    def _repeatable(self, body: Any) -> RepeatableBody:
+        if is_rewindable(body):
+            return _RepeatableBody(file_chunks(body))
+        return _SpooledBody(
+            _chunks(body), memory_kib=self._resources.spool_kib, directory=self._resources.spool_dir
+        )
 
     def authorize(self, request: requests.PreparedRequest, value: str | None) -> requests.PreparedRequest:
         if value is not None:
             request.headers["Authorization"] = value
         elif is_ours(self.authorization(request) or ""):
             del request.headers["Authorization"]
-        if isinstance(request.body, SpooledBody) and "Content-Length" in request.headers:
+        if isinstance(request.body, RepeatableBody) and "Content-Length" in request.headers:
             # requests counts the characters of a text file, not the bytes they are sent as.
             request.headers["Content-Length"] = str(request.body.size)
         return request
@@ -195,6 +241,26 @@ class _Messages:
         if cookies:
             request.headers["Cookie"] = cookies
         return request
+
+    def priming(self, request: requests.PreparedRequest, method: str, path: str) -> None:
+        return None  # nothing that this library tells an auth object can send one
+
+    def release(self, response: requests.Response, request: requests.PreparedRequest) -> None:
+        raise AssertionError  # nothing was primed
+
+    def attach(self, response: requests.Response, report: Report) -> None:
+        response.tuned_digest = report  # type: ignore[attr-defined]
+
+
+class _RepeatableBody(RepeatableBody):
+    """A body that can be sent any number of times, as requests wants it."""
+
+    def _error(self, message: str) -> Exception:
+        return as_library_error(BodyError(message), requests.RequestException)
+
+
+class _SpooledBody(SpooledBody, _RepeatableBody):
+    """A body that is read once, as requests wants it."""
 
 
 class _ResumedRaw:

@@ -7,12 +7,21 @@ from __future__ import annotations
 
 __all__ = ["prove", "verify"]
 
+from collections.abc import Callable
+
 from ..tuning import Tuning, Work
 from .argon2 import argon2_response, verify_argon2
 from .search import search_response, verify_search
 
 
-def prove(request_string: bytes, work: Work, *, nonce: str, salt: bytes) -> str:
+def prove(
+    request_string: bytes,
+    work: Work,
+    *,
+    nonce: str,
+    salt: bytes,
+    on_turn: Callable[[int], None] | None = None,
+) -> str:
     """Do the work for one request.
 
     Args:
@@ -20,6 +29,8 @@ def prove(request_string: bytes, work: Work, *, nonce: str, salt: bytes) -> str:
         work: An Argon2 tuning or a search cost.
         nonce: The nonce, repeated in a search's response.
         salt: The salt of an Argon2 digest, 8 to 48 bytes; a search uses none.
+        on_turn: Called between the tries of a search with how many were made; what it raises ends it.
+            An Argon2 digest cannot be watched.
 
     Returns:
         The response.
@@ -30,7 +41,7 @@ def prove(request_string: bytes, work: Work, *, nonce: str, salt: bytes) -> str:
     """
     if isinstance(work, Tuning):
         return argon2_response(request_string, work, salt)
-    return search_response(request_string, work, nonce)
+    return search_response(request_string, work, nonce, on_turn=on_turn)
 
 
 def verify(request_string: bytes, work: Work, response: str, *, nonce: str) -> None:

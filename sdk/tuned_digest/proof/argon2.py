@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from argon2.low_level import ARGON2_VERSION, Type, core, error_to_str, ffi
 
-from .._cores import usable_cores
 from .._grammar import decode_base64, encode_base64
+from .._machine import usable_cores
 from ..errors import ArgumentError, MalformedFieldError, ProofError, TunedDigestError
 from ..tuning import Tuning
 

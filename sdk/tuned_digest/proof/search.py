@@ -6,6 +6,7 @@ __all__ = ["search_response", "verify_search"]
 
 import re
 import time
+from collections.abc import Callable
 
 from blake3 import blake3
 
@@ -15,14 +16,20 @@ from ..tuning import SearchCost
 _CANDIDATES = 2**32  # section 4: n is an unsigned 32-bit number
 _PREFIX_SIZE = 4  # bytes of the digest that the zero bits are counted in
 
-# Giving the GIL away every 256 tries, about 0.2 ms, keeps an event loop in another thread free.
+# Giving the GIL away every 256 tries, about 0.2 ms, keeps an event loop in another thread free; a search
+# that nobody waits for any more ends as soon.
 _TRIES_PER_TURN = 256
 
 _RESPONSE = re.compile(r"blake3\$(0|[1-9][0-9]{0,9})\$([A-Za-z0-9+/=_-]++)")
 
 
 def search_response(
-    request_string: bytes, cost: SearchCost, nonce: str, *, candidates: int = _CANDIDATES
+    request_string: bytes,
+    cost: SearchCost,
+    nonce: str,
+    *,
+    on_turn: Callable[[int], None] | None = None,
+    candidates: int = _CANDIDATES,
 ) -> str:
     """Find the smallest number whose digest with the request string starts with enough zero bits.
 
@@ -30,6 +37,7 @@ def search_response(
         request_string: The request string (section 3).
         cost: The zero bits to find.
         nonce: The nonce, repeated in the response.
+        on_turn: Called between tries with how many were made; what it raises ends the search.
         candidates: How many numbers to try; fewer than 2**32 only in tests.
 
     Returns:
@@ -46,6 +54,8 @@ def search_response(
             attempt.update(n.to_bytes(4, "little"))
             if attempt.digest(length=_PREFIX_SIZE) < ceiling:
                 return f"blake3${n}${nonce}"
+        if on_turn is not None:
+            on_turn(first)
         time.sleep(0)
     raise ProofNotFoundError(
         f"no number below {candidates} gives {cost.bits} zero bits: ask for a fresh nonce"
