@@ -8,8 +8,9 @@ goes first, its own challenge is answered, and its success brings nonces for eve
 
 from __future__ import annotations
 
-__all__ = ["Journey", "Messages", "first_origin", "is_of_the_body", "merge_cookies"]
+__all__ = ["Head", "Journey", "Messages", "first_origin", "is_of_the_body", "merge_cookies"]
 
+import time
 from collections.abc import Awaitable, Generator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -17,7 +18,7 @@ from typing import Generic, Protocol, TypeVar
 from ._auth import AuthBase
 from ._steps import Call, Step, ask
 from .bodies import Body
-from .challenge import read_reason
+from .challenge import REASON_LIMIT, read_reason
 from .errors import ArgumentError
 from .events import Report
 from .exchange import Exchange, Remember, ResponseFields, Target
@@ -27,6 +28,9 @@ RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 ResponseT_contra = TypeVar("ResponseT_contra", contravariant=True)
 
+
+# The body of a 401 may come byte by byte, each in time for the client library's timeout.
+_HEAD_SECONDS = 5.0
 
 # Header fields that are about a body, or make the request depend on a resource: priming is about neither.
 _OF_THE_BODY = ("content-", "if-")
@@ -83,6 +87,19 @@ class Messages(Protocol[RequestT, ResponseT_contra]):
     def attach(self, response: ResponseT_contra, report: Report) -> None:
         """Put a report where users find it."""
         ...
+
+
+class Head:
+    """Collect the beginning of a 401's body: as much as is ever looked at, and as it comes in time."""
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+        self._until = time.monotonic() + _HEAD_SECONDS
+
+    def is_full(self, chunk: bytes) -> bool:
+        """Add a chunk, and tell whether no more is wanted."""
+        self.content += chunk
+        return len(self.content) >= REASON_LIMIT or time.monotonic() >= self._until
 
 
 @dataclass(slots=True)

@@ -15,12 +15,11 @@ from typing import NoReturn, overload
 
 from ._auth import AuthBase
 from ._drivers import run_anyio, run_blocking
-from ._journey import Journey, first_origin, is_of_the_body, merge_cookies
+from ._journey import Head, Journey, first_origin, is_of_the_body, merge_cookies
 from ._library_errors import as_library_error
 from ._work import Resources
 from .authorization import is_ours
 from .bodies import Body, BytesBody, LostBody, RepeatableBody, SpooledBody, file_chunks, is_rewindable
-from .challenge import REASON_LIMIT
 from .errors import ArgumentError, BodyError, MissingExtraError, TunedDigestError
 from .events import Report
 from .exchange import ResponseFields, Target
@@ -166,25 +165,19 @@ class _ResumedStream(httpx.SyncByteStream, httpx.AsyncByteStream):
         rest: Iterator[bytes] | AsyncIterator[bytes],
         stream: httpx.SyncByteStream | httpx.AsyncByteStream,
     ) -> None:
-        self.head = bytearray()
-        self.is_whole = True
+        self.head = Head()
+        self.is_whole = False
         self.stream = stream
         self._rest = rest
 
-    def is_full(self, chunk: bytes) -> bool:
-        """Add a chunk to the beginning, and tell whether that is as much as is ever read."""
-        self.head += chunk
-        self.is_whole = len(self.head) < REASON_LIMIT
-        return not self.is_whole
-
     def __iter__(self) -> Iterator[bytes]:
         assert isinstance(self._rest, Iterator)
-        yield bytes(self.head)
+        yield bytes(self.head.content)
         yield from self._rest
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         assert isinstance(self._rest, AsyncIterator)
-        yield bytes(self.head)
+        yield bytes(self.head.content)
         async for chunk in self._rest:
             yield chunk
 
@@ -281,7 +274,7 @@ class _Messages:
         if isinstance(response.stream, _ResumedStream):
             resumed = response.stream
             is_plain = "Content-Encoding" not in response.headers
-            _replace_body(response, bytes(resumed.head) if resumed.is_whole and is_plain else b"")
+            _replace_body(response, bytes(resumed.head.content) if resumed.is_whole and is_plain else b"")
         _carry_cookies(response, response.request)
         return response.request
 
@@ -294,9 +287,11 @@ class _SyncMessages(_Messages):
         rest = iter(response.stream)
         response.stream = resumed = _ResumedStream(rest, response.stream)
         for chunk in rest:
-            if resumed.is_full(chunk):
+            if resumed.head.is_full(chunk):
                 break
-        return bytes(resumed.head)
+        else:
+            resumed.is_whole = True
+        return bytes(resumed.head.content)
 
     def again(self, response: httpx.Response) -> httpx.Request:
         if not isinstance(response.stream, _ResumedStream):
@@ -321,9 +316,11 @@ class _AsyncMessages(_Messages):
         rest = aiter(response.stream)
         response.stream = resumed = _ResumedStream(rest, response.stream)
         async for chunk in rest:
-            if resumed.is_full(chunk):
+            if resumed.head.is_full(chunk):
                 break
-        return bytes(resumed.head)
+        else:
+            resumed.is_whole = True
+        return bytes(resumed.head.content)
 
     async def again(self, response: httpx.Response) -> httpx.Request:
         if not isinstance(response.stream, _ResumedStream):

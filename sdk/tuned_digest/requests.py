@@ -14,13 +14,12 @@ from typing import Any, TypeVar, cast
 
 from ._auth import AuthBase
 from ._drivers import run_blocking
-from ._journey import Journey, first_origin, merge_cookies
+from ._journey import Head, Journey, first_origin, merge_cookies
 from ._library_errors import as_library_error
 from ._steps import Step
 from ._work import Resources
 from .authorization import is_ours
 from .bodies import Body, BytesBody, LostBody, RepeatableBody, SpooledBody, file_chunks, is_rewindable
-from .challenge import REASON_LIMIT
 from .errors import ArgumentError, BodyError, MissingExtraError, TunedDigestError
 from .events import Report
 from .exchange import ResponseFields, Target
@@ -42,6 +41,10 @@ T = TypeVar("T")
 _Journey = Journey[requests.PreparedRequest, requests.Response]
 
 _CHUNK = 64 * 1024  # bytes read from a file at a time
+
+_HEAD_CHUNK = (
+    4096  # bytes of a 401's body read at a time: compressed, they may unpack to a thousand times more
+)
 
 
 class TunedDigestAuth(AuthBase, RequestsAuthBase):  # noqa: D101
@@ -268,8 +271,13 @@ class _ResumedRaw:
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
-        self.head: bytes = raw.read(REASON_LIMIT, decode_content=True)
-        self._unread: bytes = self.head
+        head = Head()
+        read = getattr(raw, "read1", raw.read)  # what has come, where that can be had
+        while chunk := read(_HEAD_CHUNK, decode_content=True):
+            if head.is_full(chunk):
+                break
+        self.head = bytes(head.content)
+        self._unread = self.head
         self._rest_wanted = True
 
     def forget_rest(self) -> None:
