@@ -238,9 +238,11 @@ class _Messages:
             headers["Authorization"] = value
         elif is_ours(headers.get("Authorization", "")):
             del headers["Authorization"]
-        if isinstance(request.stream, _RepeatableStream) and "Content-Length" in headers:
-            # httpx counts a file from its start, wherever it is read from.
-            headers["Content-Length"] = str(request.stream.size)
+        if "Content-Length" in headers:
+            if isinstance(request.stream, _RepeatableStream):
+                # httpx counts a file from its start, wherever it is read from.
+                headers["Content-Length"] = str(request.stream.size)
+            headers.pop("Transfer-Encoding", None)  # never both (RFC 9112 section 6.2)
         authorized = httpx.Request(
             request.method, request.url, headers=headers, stream=request.stream, extensions=request.extensions
         )

@@ -42,9 +42,8 @@ _Journey = Journey[requests.PreparedRequest, requests.Response]
 
 _CHUNK = 64 * 1024  # bytes read from a file at a time
 
-_HEAD_CHUNK = (
-    4096  # bytes of a 401's body read at a time: compressed, they may unpack to a thousand times more
-)
+# Bytes of a 401's body read at a time: compressed, they may unpack to a thousand times more.
+_HEAD_CHUNK = 4096
 
 
 class TunedDigestAuth(AuthBase, RequestsAuthBase):  # noqa: D101
@@ -203,9 +202,13 @@ class _Messages:
             request.headers["Authorization"] = value
         elif is_ours(self.authorization(request) or ""):
             del request.headers["Authorization"]
-        if isinstance(request.body, RepeatableBody) and "Content-Length" in request.headers:
-            # requests counts the characters of a text file, not the bytes they are sent as.
-            request.headers["Content-Length"] = str(request.body.size)
+        if "Content-Length" in request.headers:
+            if isinstance(request.body, RepeatableBody):
+                # requests counts the characters of a text file, not the bytes they are sent as.
+                request.headers["Content-Length"] = str(request.body.size)
+            request.headers.pop(
+                "Transfer-Encoding", None
+            )  # never both (RFC 9112 section 6.2)
         return request
 
     def request(self, response: requests.Response) -> requests.PreparedRequest:
@@ -272,7 +275,7 @@ class _ResumedRaw:
     def __init__(self, raw: Any) -> None:
         self._raw = raw
         head = Head()
-        read = getattr(raw, "read1", raw.read)  # what has come, where that can be had
+        read = raw.read1 if isinstance(raw, urllib3.BaseHTTPResponse) else raw.read  # what has come so far
         while chunk := read(_HEAD_CHUNK, decode_content=True):
             if head.is_full(chunk):
                 break
