@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from ._steps import Step
@@ -91,6 +92,7 @@ async def run_anyio(steps: Generator[Step[object], object, T], job_for: Callable
     Returns:
         What the generator returns.
     """
+    await _take_turn()
     step = _advance(steps)
     while isinstance(step, Step):
         try:
@@ -100,6 +102,20 @@ async def run_anyio(steps: Generator[Step[object], object, T], job_for: Callable
         else:
             step = _advance(steps, answer)
     return step.value
+
+
+async def _take_turn() -> None:
+    """Let a burst of requests through one by one, and the loop to everybody else between them."""
+    try:
+        turn = _turns.get()
+    except LookupError:
+        turn = anyio.Lock()
+        _turns.set(turn)
+    async with turn:
+        await anyio.lowlevel.checkpoint()
+
+
+_turns = anyio.lowlevel.RunVar[anyio.Lock]("tuned_digest_turns")  # one for each event loop
 
 
 @dataclass(slots=True)

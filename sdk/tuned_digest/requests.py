@@ -206,9 +206,7 @@ class _Messages:
             if isinstance(request.body, RepeatableBody):
                 # requests counts the characters of a text file, not the bytes they are sent as.
                 request.headers["Content-Length"] = str(request.body.size)
-            request.headers.pop(
-                "Transfer-Encoding", None
-            )  # never both (RFC 9112 section 6.2)
+            request.headers.pop("Transfer-Encoding", None)  # never both (RFC 9112 section 6.2)
         return request
 
     def request(self, response: requests.Response) -> requests.PreparedRequest:
