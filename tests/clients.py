@@ -3,6 +3,7 @@
 A new adapter is one more entry in `CLIENTS`.
 """
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -32,11 +33,23 @@ class Result:
     raw: Any
 
 
+@dataclass(frozen=True)
+class Transport:
+    """How a client reaches its servers."""
+
+    proxy: str | None = None
+    certificate: str | None = None
+    """The one certificate it trusts, in place of the usual ones."""
+    timeout: float = 30
+
+
 class Client(Protocol):
     """Send requests through one library."""
 
     auth: Any
     library_error: type[Exception]
+    forwards_on_redirect: bool
+    """Whether the library sends the field again on a redirect, before any code of ours runs."""
 
     def send(self, method: str, url: str, **options: Any) -> Result:
         """Send one request. Options: body, json, form, files, headers, follow, auth, cookies."""
@@ -48,6 +61,7 @@ Connect = Callable[..., AbstractContextManager[Client]]
 
 class _Httpx:
     library_error: type[Exception] = httpx.RequestError
+    forwards_on_redirect = True
 
     def __init__(self, client: httpx.Client, auth: tuned_digest.httpx.TunedDigestAuth) -> None:
         self.client = client
@@ -59,6 +73,7 @@ class _Httpx:
 
 class _HttpxAsync:
     library_error: type[Exception] = httpx.RequestError
+    forwards_on_redirect = True
 
     def __init__(
         self, client: httpx.AsyncClient, auth: tuned_digest.httpx.TunedDigestAuth, portal: BlockingPortal
@@ -76,10 +91,14 @@ class _HttpxAsync:
 
 class _Requests:
     library_error: type[Exception] = requests.RequestException
+    forwards_on_redirect = False
 
-    def __init__(self, session: requests.Session, auth: tuned_digest.requests.TunedDigestAuth) -> None:
+    def __init__(
+        self, session: requests.Session, auth: tuned_digest.requests.TunedDigestAuth, transport: Transport
+    ) -> None:
         self.session = session
         self.auth = auth
+        self.transport = transport
 
     def send(self, method: str, url: str, **options: Any) -> Result:
         response = self.session.request(
@@ -91,7 +110,9 @@ class _Requests:
             headers=options.get("headers"),
             allow_redirects=options.get("follow", True),
             auth=options.get("auth", self.auth),
-            timeout=30,
+            timeout=self.transport.timeout,
+            verify=self.transport.certificate,
+            proxies=self.transport.proxy and {"http": self.transport.proxy, "https": self.transport.proxy},
         )
         return Result(
             response.status_code,
@@ -119,22 +140,34 @@ def _from_httpx(response: httpx.Response) -> Result:
     )
 
 
+def _httpx_transport(transport: Transport) -> dict[str, Any]:
+    trusted = transport.certificate and ssl.create_default_context(cafile=transport.certificate)
+    return {"proxy": transport.proxy, "verify": trusted or True, "timeout": transport.timeout}
+
+
 @contextmanager
-def connect_httpx(origin: Any, signer: Signer | AsyncSigner, **options: Any) -> Iterator[Client]:
+def connect_httpx(
+    origin: Any, signer: Signer | AsyncSigner, *, transport: Transport = Transport(), **options: Any
+) -> Iterator[Client]:
     """Connect an `httpx.Client`."""
     auth = tuned_digest.httpx.TunedDigestAuth(origin, signer, **options)
-    with httpx.Client(auth=auth, timeout=30) as client:
+    with httpx.Client(auth=auth, **_httpx_transport(transport)) as client:
         yield _Httpx(client, auth)
 
 
 @contextmanager
 def _connect_httpx_async(
-    backend: str, origin: Any, signer: Signer | AsyncSigner, **options: Any
+    backend: str,
+    origin: Any,
+    signer: Signer | AsyncSigner,
+    *,
+    transport: Transport = Transport(),
+    **options: Any,
 ) -> Iterator[Client]:
     auth = tuned_digest.httpx.TunedDigestAuth(origin, signer, **options)
     with ExitStack() as stack:
         portal = stack.enter_context(start_blocking_portal(backend))
-        client = httpx.AsyncClient(auth=auth, timeout=30)
+        client = httpx.AsyncClient(auth=auth, **_httpx_transport(transport))
         stack.enter_context(portal.wrap_async_context_manager(client))
         yield _HttpxAsync(client, auth, portal)
 
@@ -152,11 +185,13 @@ def connect_trio(origin: Any, signer: Signer | AsyncSigner, **options: Any) -> A
 
 
 @contextmanager
-def connect_requests(origin: Any, signer: Signer | AsyncSigner, **options: Any) -> Iterator[Client]:
+def connect_requests(
+    origin: Any, signer: Signer | AsyncSigner, *, transport: Transport = Transport(), **options: Any
+) -> Iterator[Client]:
     """Connect a `requests.Session`."""
     auth = tuned_digest.requests.TunedDigestAuth(origin, signer, **options)
     with requests.Session() as session:
-        yield _Requests(session, auth)
+        yield _Requests(session, auth, transport)
 
 
 CLIENTS: dict[str, Connect] = {

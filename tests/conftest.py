@@ -1,6 +1,8 @@
 """Fixtures that more than one file of tests uses."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -8,6 +10,9 @@ from hypothesis import HealthCheck, settings
 from tuned_digest import Ed25519Signer
 from tuned_digest.server.blobs import blobs_application
 
+from .certificates import Certificate, make_certificate
+from .clients import CLIENTS, Client, Connect
+from .ledger import Ledger
 from .serving import QUICK, QUICK_CREATE, Served, serve
 
 # A busy machine is no failure: bounds on time are no test's business here.
@@ -26,3 +31,29 @@ def blobs() -> Iterator[Served]:
     """The blob store of ``tuned-digest serve`` under quick tunings, on a real socket."""
     with serve(blobs_application(access=QUICK, create=QUICK_CREATE)) as served:
         yield served
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    """The nonces that the servers watched in this test received."""
+    return Ledger()
+
+
+@pytest.fixture(params=CLIENTS)
+def connect(request: pytest.FixtureRequest, ledger: Ledger) -> Connect:
+    """Connect one client after the other."""
+    connect: Connect = CLIENTS[request.param]
+
+    @contextmanager
+    def connecting(*arguments: Any, **options: Any) -> Iterator[Client]:
+        with connect(*arguments, **options) as client:
+            ledger.forwards_on_redirect |= client.forwards_on_redirect
+            yield client
+
+    return connecting
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """A certificate for the names that tests use."""
+    return make_certificate(tmp_path_factory.mktemp("certificate"))

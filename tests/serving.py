@@ -1,11 +1,15 @@
-"""Real servers for tests: uvicorn on a free loopback port, in a thread, counting what it is asked."""
+"""Real servers for tests, on a free loopback port, in a thread, counting what they are asked."""
 
+import asyncio
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import hypercorn
+import hypercorn.asyncio
 import uvicorn
 
 from tuned_digest import Tuning
@@ -47,9 +51,48 @@ class Seen:
 
 @contextmanager
 def serve(app: Application, **options: Any) -> Iterator[Served]:
-    """Serve an ASGI application until the block ends."""
+    """Serve an ASGI application with uvicorn until the block ends."""
     served = Served("")
+    config = uvicorn.Config(_counted(app, served), port=0, log_level="warning", **options)
+    server = _Announcing(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        assert server.accepting.wait(30)
+        host, port = server.servers[0].sockets[0].getsockname()[:2]
+        scheme = "https" if "ssl_certfile" in options else "http"
+        served.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+        yield served
+    finally:
+        server.should_exit = True
+        thread.join(30)
 
+
+@contextmanager
+def serve_http2(app: Application, *, certfile: str, keyfile: str) -> Iterator[Served]:
+    """Serve an ASGI application over HTTP/2 until the block ends."""
+    served = Served("")
+    counted = _counted(app, served)
+    loop = asyncio.new_event_loop()
+    ending = asyncio.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        config = hypercorn.Config()
+        config.bind = [f"fd://{listening.fileno()}"]
+        config.certfile, config.keyfile, config.alpn_protocols = certfile, keyfile, ["h2"]
+        config.errorlog = None
+        serving = hypercorn.asyncio.serve(counted, config, shutdown_trigger=ending.wait)  # type: ignore[arg-type]
+        thread = threading.Thread(target=loop.run_until_complete, args=(serving,), daemon=True)
+        thread.start()
+        try:
+            served.url = f"https://localhost:{listening.getsockname()[1]}"
+            yield served
+        finally:
+            loop.call_soon_threadsafe(ending.set)
+            thread.join(30)
+            loop.close()
+
+
+def _counted(app: Application, served: Served) -> Application:
     async def counting(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await app(scope, receive, send)
@@ -67,18 +110,7 @@ def serve(app: Application, **options: Any) -> Iterator[Served]:
 
         await app(scope, receive, noting)
 
-    server = _Announcing(uvicorn.Config(counting, port=0, log_level="warning", **options))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        assert server.accepting.wait(30)
-        host, port = server.servers[0].sockets[0].getsockname()[:2]
-        scheme = "https" if "ssl_certfile" in options else "http"
-        served.url = f"{scheme}://{host}:{port}"
-        yield served
-    finally:
-        server.should_exit = True
-        thread.join(30)
+    return counting
 
 
 class _Announcing(uvicorn.Server):

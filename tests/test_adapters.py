@@ -39,13 +39,6 @@ from .serving import QUICK, Served, serve
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())
 
 
-@pytest.fixture(params=CLIENTS)
-def connect(request: pytest.FixtureRequest) -> Connect:
-    """Connect one client after the other."""
-    connect: Connect = CLIENTS[request.param]
-    return connect
-
-
 @pytest.fixture
 def server() -> Iterator[Served]:
     """The verified application of `field_server`."""
