@@ -40,7 +40,7 @@ class Transport:
     proxy: str | None = None
     certificate: str | None = None
     """The one certificate it trusts, in place of the usual ones."""
-    timeout: float = 30
+    read_timeout: float = 30
 
 
 class Client(Protocol):
@@ -110,7 +110,7 @@ class _Requests:
             headers=options.get("headers"),
             allow_redirects=options.get("follow", True),
             auth=options.get("auth", self.auth),
-            timeout=self.transport.timeout,
+            timeout=(30, self.transport.read_timeout),
             verify=self.transport.certificate,
             proxies=self.transport.proxy and {"http": self.transport.proxy, "https": self.transport.proxy},
         )
@@ -142,7 +142,11 @@ def _from_httpx(response: httpx.Response) -> Result:
 
 def _httpx_transport(transport: Transport) -> dict[str, Any]:
     trusted = transport.certificate and ssl.create_default_context(cafile=transport.certificate)
-    return {"proxy": transport.proxy, "verify": trusted or True, "timeout": transport.timeout}
+    return {
+        "proxy": transport.proxy,
+        "verify": trusted or True,
+        "timeout": httpx.Timeout(30, read=transport.read_timeout),
+    }
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A server that keeps every byte it is sent, and treats its connections as servers in the field do."""
 
 import itertools
+import secrets
 import socket
 import socketserver
 import struct
@@ -50,6 +51,7 @@ class Wire:
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
+        self.stream = connection.makefile("rb")
         self.recorded: Recorded | None = None
 
     def answer(self, status: int, fields: Fields = (), body: bytes = b"") -> None:
@@ -67,6 +69,11 @@ class Wire:
     def reset(self) -> None:
         """Break the connection with RST."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.stream.close()
         self.connection.close()
 
     def wait_until_gone(self) -> None:
@@ -89,17 +96,18 @@ def record(respond: Respond) -> Iterator[Recorder]:
             wire = Wire(self.request)
             recorder.wires.append(wire)
             try:
-                with wire.connection.makefile("rb") as stream:
-                    while recorded := _read(stream):
-                        recorder.requests.append(recorded)
-                        wire.recorded = recorded
-                        respond(wire, recorded)
-                        if len(recorded.framing) > 1 or wire.connection.fileno() == -1:
-                            return  # nobody can say where the next request would begin
+                while recorded := _read(wire.stream):
+                    recorder.requests.append(recorded)
+                    wire.recorded = recorded
+                    respond(wire, recorded)
+                    if len(recorded.framing) > 1 or wire.stream.closed:
+                        break  # nobody can say where the next request would begin
             except ConnectionError:
                 pass
             except BaseException as error:
                 recorder.failures.append(error)
+            finally:
+                wire.close()
 
     with _Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
@@ -154,7 +162,6 @@ class Issuer:
 
     def __init__(self, *, next_nonces: int = 1) -> None:
         self._next_nonces = next_nonces
-        self._numbers = itertools.count()
         self._good: set[str] = set()
 
     def takes(self, recorded: Recorded) -> bool:
@@ -186,6 +193,6 @@ class Issuer:
             wire.answer(401, [self.challenge()], b'{"reason": "unknown nonce", "action": "read"}')
 
     def _fresh(self) -> str:
-        nonce = f"nonce{next(self._numbers)}"
+        nonce = secrets.token_urlsafe(32)
         self._good.add(nonce)
         return nonce
