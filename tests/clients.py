@@ -142,11 +142,8 @@ def _from_httpx(response: httpx.Response) -> Result:
 
 def _httpx_transport(transport: Transport) -> dict[str, Any]:
     trusted = transport.certificate and ssl.create_default_context(cafile=transport.certificate)
-    return {
-        "proxy": transport.proxy,
-        "verify": trusted or True,
-        "timeout": httpx.Timeout(30, read=transport.read_timeout),
-    }
+    timeout = httpx.Timeout(30, read=transport.read_timeout)
+    return {"proxy": transport.proxy, "verify": trusted or True, "timeout": timeout}
 
 
 @contextmanager
