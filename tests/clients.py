@@ -3,6 +3,7 @@
 A new adapter is one more entry in `CLIENTS`.
 """
 
+import functools
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -112,7 +113,7 @@ class _Requests:
             auth=options.get("auth", self.auth),
             timeout=(30, self.transport.read_timeout),
             verify=self.transport.certificate,
-            proxies=self.transport.proxy and {"http": self.transport.proxy, "https": self.transport.proxy},
+            proxies=dict.fromkeys(("http", "https"), self.transport.proxy) if self.transport.proxy else None,
         )
         return Result(
             response.status_code,
@@ -141,9 +142,13 @@ def _from_httpx(response: httpx.Response) -> Result:
 
 
 def _httpx_transport(transport: Transport) -> dict[str, Any]:
-    trusted = transport.certificate and ssl.create_default_context(cafile=transport.certificate)
     timeout = httpx.Timeout(30, read=transport.read_timeout)
-    return {"proxy": transport.proxy, "verify": trusted or True, "timeout": timeout}
+    return {"proxy": transport.proxy, "verify": _trusting(transport.certificate), "timeout": timeout}
+
+
+@functools.cache  # reading all the usual certificates takes longer than most tests
+def _trusting(certificate: str | None) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=certificate)
 
 
 @contextmanager

@@ -32,10 +32,12 @@ class Proxy:
 def proxy(names: Mapping[str, str]) -> Iterator[Proxy]:
     """Run a proxy for the block: `names` maps each ``host:port`` to a server's URL."""
     running = Proxy("")
+    clients: list[socket.socket] = []
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             client: socket.socket = self.request
+            clients.append(client)
             with suppress(ConnectionError):
                 head = _head(client)
                 if not head:
@@ -65,6 +67,10 @@ def proxy(names: Mapping[str, str]) -> Iterator[Proxy]:
         finally:
             server.shutdown()
             thread.join(30)
+            # A library may keep a tunnel open, and so the server behind it, until it is garbage.
+            for client in clients:
+                with suppress(OSError):
+                    client.shutdown(socket.SHUT_RDWR)
 
 
 def _head(client: socket.socket) -> bytes:

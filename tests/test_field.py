@@ -5,6 +5,7 @@ Every server of this file is watched: no nonce is received twice, but where a li
 
 import copy
 import gzip
+import itertools
 import json
 import pickle
 import threading
@@ -54,22 +55,24 @@ class Names:
     def __init__(self, ledger: Ledger, certificate: Certificate) -> None:
         self._ledger = ledger
         self._certificate = certificate
-        self._running = ExitStack()
+        self._servers = ExitStack()
         self._urls: dict[str, str] = {}
+        self._proxy = proxy(self._urls)
 
     def __enter__(self) -> Self:
-        self.proxy = self._running.enter_context(proxy(self._urls))
+        self.proxy = self._proxy.__enter__()
         self.transport = Transport(proxy=self.proxy.url, certificate=self._certificate.path)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._running.close()
+        self._proxy.__exit__(None, None, None)
+        self._servers.close()
 
     def serve(self, name: str, app: Application | None = None) -> Served:
         """Serve an application, the verified one by default, under a name and a port."""
         options = {"ssl_certfile": self._certificate.path, "ssl_keyfile": self._certificate.key_path}
         server = serve(app or verified(), **(options if name.endswith(":443") else {}))
-        served = self._running.enter_context(self._ledger.watch(server))
+        served = self._servers.enter_context(self._ledger.watch(server))
         self._urls[name] = served.url
         return served
 
@@ -410,9 +413,10 @@ class TestServersThatMisbehave:
         self, connect: Connect, ledger: Ledger, signer: Ed25519Signer
     ) -> None:
         """Of thousands of next nonces only so many are kept, the newest, and each is used once."""
+        responses = itertools.count(1)
 
         def respond(wire: Wire, recorded: Recorded) -> None:
-            response = len(server.requests)
+            response = next(responses)
             nonces = [_next_nonce(f"from{response}number{number}") for number in range(1000)]
             fields = [", ".join(nonces[start : start + 25]) for start in range(0, 1000, 25)]
             wire.answer(200, [("Authentication-Info", value) for value in fields * (response <= 4)])

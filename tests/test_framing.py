@@ -67,7 +67,7 @@ def temporary(content: bytes, offset: int = 0, *, max_size: int = 0) -> Make:
     """Make a temporary file, spooled in memory up to a size."""
 
     def make(folder: Path) -> dict[str, Any]:
-        file = tempfile.SpooledTemporaryFile(max_size=max_size, dir=folder)  # noqa: SIM115
+        file = tempfile.SpooledTemporaryFile(max_size=max_size, dir=str(folder))  # noqa: SIM115
         file.write(content)
         file.seek(offset)
         return {"body": file}
@@ -220,5 +220,5 @@ def redirecting(issuer: Issuer, status: int = 307) -> Callable[[Wire, Recorded],
 def close(options: dict[str, Any]) -> None:
     """Close the files that a test has opened."""
     for body in (options.get("body"), options.get("files", {}).get("part")):
-        if hasattr(body, "close"):
+        if isinstance(body, io.IOBase | tempfile.SpooledTemporaryFile):
             body.close()
