@@ -56,15 +56,14 @@ class Wire:
 
     def answer(self, status: int, fields: Fields = (), body: bytes = b"") -> None:
         """Send a whole response."""
-        self.begin(status, [*fields, ("Content-Length", str(len(body)))])
-        self.connection.sendall(body)
+        self.begin(status, [*fields, ("Content-Length", str(len(body)))], body)
 
-    def begin(self, status: int, fields: Fields) -> None:
-        """Send the head of a response."""
+    def begin(self, status: int, fields: Fields, body: bytes = b"") -> None:
+        """Send the head of a response, and the beginning of its body."""
         assert self.recorded is not None
         self.recorded.status = status
         lines = [f"HTTP/1.1 {status} Status", *(f"{name}: {value}" for name, value in fields), "", ""]
-        self.connection.sendall("\r\n".join(lines).encode("latin-1"))
+        self.connection.sendall("\r\n".join(lines).encode("latin-1") + body)
 
     def reset(self) -> None:
         """Break the connection with RST."""

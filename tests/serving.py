@@ -64,7 +64,7 @@ def serve(app: Application, **options: Any) -> Iterator[Served]:
         served.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         yield served
     finally:
-        server.should_exit = True
+        server.end()
         thread.join(30)
 
 
@@ -114,7 +114,7 @@ def _counted(app: Application, served: Served) -> Application:
 
 
 class _Announcing(uvicorn.Server):
-    """A server that says when it accepts connections."""
+    """A server that says when it accepts connections, and ends when it is told to, not a tick later."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -122,4 +122,14 @@ class _Announcing(uvicorn.Server):
 
     async def startup(self, *args: Any, **kwargs: Any) -> None:
         await super().startup(*args, **kwargs)
+        self._loop = asyncio.get_running_loop()
+        self._ending = asyncio.Event()
         self.accepting.set()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self._ending.wait()
+
+    def end(self) -> None:
+        """End the server, from another thread."""
+        self._loop.call_soon_threadsafe(self._ending.set)

@@ -292,8 +292,7 @@ class TestBrokenConnections:
 
         def respond(wire: Wire, recorded: Recorded) -> None:
             if next(faults, False):
-                wire.begin(401, [issuer.challenge(), ("Content-Length", "100")])
-                wire.connection.sendall(b"short")
+                wire.begin(401, [issuer.challenge(), ("Content-Length", "100")], b"short")
                 wire.reset()
             else:
                 issuer(wire, recorded)
@@ -336,14 +335,12 @@ def _reset_in_head(wire: Wire, issuer: Issuer) -> None:
 
 
 def _reset_in_body(wire: Wire, issuer: Issuer) -> None:
-    wire.begin(200, [("Content-Length", "100")])
-    wire.connection.sendall(b"short")
+    wire.begin(200, [("Content-Length", "100")], b"short")
     wire.reset()
 
 
 def _close_in_body(wire: Wire, issuer: Issuer) -> None:
-    wire.begin(200, [("Content-Length", "100")])
-    wire.connection.sendall(b"short")
+    wire.begin(200, [("Content-Length", "100")], b"short")
     wire.connection.shutdown(2)
 
 
@@ -357,8 +354,7 @@ def _silence(wire: Wire, issuer: Issuer) -> None:
 
 
 def _silence_in_body(wire: Wire, issuer: Issuer) -> None:
-    wire.begin(200, [("Content-Length", "100")])
-    wire.connection.sendall(b"short")
+    wire.begin(200, [("Content-Length", "100")], b"short")
     wire.wait_until_gone()
 
 
@@ -543,8 +539,7 @@ class TestServersThatMisbehave:
             if issuer.takes(recorded):
                 wire.answer(200)
                 return
-            wire.begin(401, [issuer.challenge(), ("Content-Length", "100")])
-            wire.connection.sendall(b"short")
+            wire.begin(401, [issuer.challenge(), ("Content-Length", "100")], b"short")
             wire.wait_until_gone()
 
         with (
