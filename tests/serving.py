@@ -75,21 +75,20 @@ def serve_http2(app: Application, *, certfile: str, keyfile: str) -> Iterator[Se
     counted = _counted(app, served)
     loop = asyncio.new_event_loop()
     ending = asyncio.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        config = hypercorn.Config()
-        config.bind = [f"fd://{listening.fileno()}"]
-        config.certfile, config.keyfile, config.alpn_protocols = certfile, keyfile, ["h2"]
-        config.errorlog = None
-        serving = hypercorn.asyncio.serve(counted, config, shutdown_trigger=ending.wait)  # type: ignore[arg-type]
-        thread = threading.Thread(target=loop.run_until_complete, args=(serving,), daemon=True)
-        thread.start()
-        try:
-            served.url = f"https://localhost:{listening.getsockname()[1]}"
-            yield served
-        finally:
-            loop.call_soon_threadsafe(ending.set)
-            thread.join(30)
-            loop.close()
+    listening = socket.create_server(("127.0.0.1", 0))
+    served.url = f"https://localhost:{listening.getsockname()[1]}"
+    config = hypercorn.Config()
+    config.bind = [f"fd://{listening.detach()}"]
+    config.certfile, config.keyfile, config.alpn_protocols = certfile, keyfile, ["h2"]
+    serving = hypercorn.asyncio.serve(counted, config, shutdown_trigger=ending.wait)  # type: ignore[arg-type]
+    thread = threading.Thread(target=loop.run_until_complete, args=(serving,), daemon=True)
+    thread.start()
+    try:
+        yield served
+    finally:
+        loop.call_soon_threadsafe(ending.set)
+        thread.join(30)
+        loop.close()
 
 
 def _counted(app: Application, served: Served) -> Application:

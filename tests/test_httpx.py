@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import ssl
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -13,8 +14,11 @@ import respx
 from tuned_digest import ArgumentError, Ed25519Signer, LimitExceededError, TunedDigestError
 from tuned_digest.httpx import TunedDigestAuth, _ResumedStream
 
+from .certificates import Certificate
 from .field_server import scripted, verified
-from .serving import QUICK, Served, serve
+from .ledger import Ledger
+from .raw_server import Issuer, Recorded, Wire, record
+from .serving import QUICK, Served, serve, serve_http2
 
 CHALLENGE = {"WWW-Authenticate": f"tuned-digest-signature nonce=AAAA;algorithm={QUICK};actions=read"}
 
@@ -289,3 +293,121 @@ def test_a_stream_that_is_no_generator_is_closed() -> None:
     chunks = Chunks()
     anyio.run(_ResumedStream(aiter(chunks), chunks).aclose)
     assert chunks.closed
+
+
+@pytest.fixture
+def http2(certificate: Certificate, ledger: Ledger) -> Iterator[Served]:
+    """The verified application of `field_server`, over HTTP/2."""
+    ledger.forwards_on_redirect = True
+    server = serve_http2(verified(), certfile=certificate.path, keyfile=certificate.key_path)
+    with ledger.watch(server) as served:
+        yield served
+
+
+@pytest.fixture
+def http2_options(certificate: Certificate, http2: Served, signer: Ed25519Signer) -> dict[str, Any]:
+    """What a client of that server is made with."""
+    trusted = ssl.create_default_context(cafile=certificate.path)
+    auth = TunedDigestAuth(http2.url, signer)
+    return {"http2": True, "verify": trusted, "auth": auth, "follow_redirects": True, "timeout": 30}
+
+
+def test_a_chain_goes_over_http2(http2: Served, http2_options: dict[str, Any]) -> None:
+    """Over HTTP/2 requests with and without bodies are signed, redirected and chained."""
+    with httpx.Client(**http2_options) as client:
+        for content in (None, b"bytes", iter([b"one ", b"two"])):
+            response = client.patch(f"{http2.url}/echo?q=1", content=content)
+            assert (response.status_code, response.http_version) == (200, "HTTP/2")
+        response = client.patch(
+            f"{http2.url}/redirect?status=307&to=/target", content=iter([b"one ", b"two"])
+        )
+        assert response.json()["size"] == 7
+    assert http2.statuses == [401, 200, 200, 200, 307, 401, 200]
+
+
+def test_requests_at_once_share_one_http2_connection(http2: Served, http2_options: dict[str, Any]) -> None:
+    """Sixteen requests on one connection at once carry sixteen nonces."""
+    statuses: list[int] = []
+
+    async def run() -> None:
+        async with httpx.AsyncClient(**http2_options) as client:
+
+            async def send(number: int) -> None:
+                statuses.append((await client.get(f"{http2.url}/{number}")).status_code)
+
+            for _ in range(2):
+                async with anyio.create_task_group() as group:
+                    for number in range(16):
+                        group.start_soon(send, number)
+
+    anyio.run(run)
+    assert statuses == [200] * 32
+    assert http2.statuses.count(401) == 16
+
+
+def test_a_transport_that_tries_again_sends_no_nonce_again(ledger: Ledger, signer: Ed25519Signer) -> None:
+    """A transport's retries are for connecting: what was sent and broke off is not sent again."""
+    issuer = Issuer()
+
+    def respond(wire: Wire, recorded: Recorded) -> None:
+        if recorded.target == "/fault":
+            wire.reset()
+        else:
+            issuer(wire, recorded)
+
+    with (
+        ledger.watch(record(respond)) as server,
+        httpx.Client(
+            auth=TunedDigestAuth(server.url, signer), transport=httpx.HTTPTransport(retries=3)
+        ) as client,
+    ):
+        client.get(server.url)
+        with pytest.raises(httpx.TransportError):
+            client.get(f"{server.url}/fault")
+        assert client.get(server.url).status_code == 200
+    assert server.statuses == [401, 200, 0, 401, 200]
+
+
+def test_event_hooks_see_every_hop(ledger: Ledger, signer: Ed25519Signer) -> None:
+    """Hooks run for each send of a redirect: the field that httpx forwards, and the fresh one."""
+    ledger.forwards_on_redirect = True
+    seen: list[tuple[str, bool, int]] = []
+
+    def note(response: httpx.Response) -> None:
+        request = response.request
+        seen.append((request.url.path, "Authorization" in request.headers, response.status_code))
+
+    with (
+        ledger.watch(serve(verified())) as server,
+        httpx.Client(
+            auth=TunedDigestAuth(server.url, signer), event_hooks={"response": [note]}, follow_redirects=True
+        ) as client,
+    ):
+        assert client.get(f"{server.url}/redirect?status=302&to=/target").status_code == 200
+    assert seen == [
+        ("/redirect", False, 401),
+        ("/redirect", True, 302),
+        ("/target", True, 401),
+        ("/target", True, 200),
+    ]
+
+
+def test_a_hook_that_raises_for_a_401_is_heard(server: Served, signer: Ed25519Signer) -> None:
+    """A hook that raises for status does so for a challenge too; under a nonce it has no reason to."""
+    hooks = {"response": [lambda response: response.raise_for_status()]}
+    auth = TunedDigestAuth(server.url, signer)
+    with httpx.Client(auth=auth, event_hooks=hooks) as client, pytest.raises(httpx.HTTPStatusError):
+        client.get(server.url)
+    with httpx.Client(auth=auth) as client:
+        client.get(server.url)
+    with httpx.Client(auth=auth, event_hooks=hooks) as client:
+        assert client.get(server.url).status_code == 200
+
+
+def test_auth_of_a_call_comes_before_the_clients(server: Served, signer: Ed25519Signer) -> None:
+    """Auth given with a call is used in place of the client's."""
+    caller = Ed25519Signer.generate()
+    with httpx.Client(auth=TunedDigestAuth(server.url, signer)) as client:
+        client.get(server.url)
+        response = client.get(server.url, auth=TunedDigestAuth(server.url, caller))
+    assert response.json()["caller"] == caller.identity

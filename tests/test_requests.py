@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -15,6 +16,8 @@ from tuned_digest import Ed25519Signer, LimitExceededError
 from tuned_digest.requests import TunedDigestAuth
 
 from .field_server import decided, scripted, verified
+from .ledger import Ledger, nonce_of
+from .raw_server import Issuer, Recorded, Wire, record
 from .serving import QUICK, Served, serve
 
 CHALLENGE = ("WWW-Authenticate", f"tuned-digest-signature nonce=AAAA;algorithm={QUICK};actions=read")
@@ -263,3 +266,134 @@ def test_a_url_without_an_origin_is_left_to_its_adapter(
     """A URL of another kind than http is handed on unsigned."""
     with pytest.raises(requests.exceptions.InvalidSchema):
         session.get("ftp://localhost/", auth=TunedDigestAuth("*", signer))
+
+
+def netrc_for(server: Served, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write a ``.netrc`` with a password for a server's host."""
+    (folder / "netrc").write_text(f"machine {urlsplit(server.url).hostname} login user password secret\n")
+    monkeypatch.setenv("NETRC", str(folder / "netrc"))
+
+
+def test_a_netrc_does_not_take_the_place_of_auth(
+    server: Served,
+    session: requests.Session,
+    signer: Ed25519Signer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A password in ``.netrc`` for the served host is not sent where an auth object was given."""
+    netrc_for(server, tmp_path, monkeypatch)
+    session.auth = TunedDigestAuth(server.url, signer)
+    assert session.get(server.url).status_code == 200
+    assert server.statuses == [401, 200]
+    assert server.requests[0].field("Authorization") == []
+
+
+@pytest.mark.xfail(strict=True, reason="a field that requests took from .netrc is kept like a caller's own")
+def test_a_netrc_does_not_take_the_place_of_auth_after_a_redirect(
+    server: Served,
+    session: requests.Session,
+    signer: Ed25519Signer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Requests puts a ``.netrc`` password on every redirect's request: at the served origin it is replaced."""
+    netrc_for(server, tmp_path, monkeypatch)
+    session.auth = TunedDigestAuth(server.url, signer)
+    assert session.get(f"{server.url}/redirect?status=302&to=/target").status_code == 200
+
+
+def test_a_netrc_is_used_elsewhere_after_a_redirect(
+    server: Served,
+    session: requests.Session,
+    signer: Ed25519Signer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At another origin a redirect carries what ``.netrc`` has for it, and its answer goes to the caller."""
+    netrc_for(server, tmp_path, monkeypatch)
+    session.auth = TunedDigestAuth(server.url, signer)
+    with serve(scripted((401, [CHALLENGE], b""))) as other:
+        assert session.get(f"{server.url}/redirect?status=302&to={other.url}/").status_code == 401
+    (sent,) = [seen.field("Authorization") for seen in other.requests]
+    assert [value.partition(" ")[0] for value in sent] == ["Basic"]
+
+
+def test_auth_of_a_call_comes_before_the_sessions(
+    server: Served, session: requests.Session, signer: Ed25519Signer
+) -> None:
+    """Auth given with a call is used in place of `Session.auth`, and None means the session's."""
+    caller = Ed25519Signer.generate()
+    session.auth = TunedDigestAuth(server.url, signer)
+    called = session.get(server.url, auth=TunedDigestAuth(server.url, caller))
+    assert called.json()["caller"] == caller.identity
+    assert session.get(server.url, auth=None).json()["caller"] == signer.identity
+
+
+def test_hooks_of_the_callers_own_see_the_answer(
+    server: Served, session: requests.Session, signer: Ed25519Signer
+) -> None:
+    """A session's and a call's response hooks run once, after ours, on what the caller gets."""
+    seen: list[tuple[str, int]] = []
+
+    def noting(name: str) -> Any:
+        return lambda response, **sending: seen.append((name, response.status_code))
+
+    session.auth = TunedDigestAuth(server.url, signer)
+    session.hooks["response"].append(noting("session"))
+    session.get(server.url, hooks={"response": noting("call")})
+    assert sorted(seen) == [("call", 200)] or sorted(seen) == [("call", 200), ("session", 200)]
+    assert server.statuses == [401, 200]
+
+
+@pytest.mark.parametrize("body", ["bytes", "generator", "file"])
+def test_a_retry_below_us_sends_a_body_whole(
+    session: requests.Session, signer: Ed25519Signer, body: str, tmp_path: Path
+) -> None:
+    """When urllib3 sends a body again after a 503, it is whole, and what then is refused is recovered from."""
+    issuer = Issuer()
+    failing = iter([True])
+
+    def respond(wire: Wire, recorded: Recorded) -> None:
+        if recorded.field("Authorization") and next(failing, False):
+            assert issuer.takes(recorded)
+            wire.answer(503)
+        else:
+            issuer(wire, recorded)
+
+    retry = Retry(1, status_forcelist=[503], backoff_factor=0, allowed_methods=None)
+    session.mount("http://", HTTPAdapter(max_retries=retry))
+    (tmp_path / "file").write_bytes(b"skipped whole")
+    with (tmp_path / "file").open("rb") as file, record(respond) as server:
+        file.seek(8)
+        data: Any = {"bytes": b"whole", "generator": iter([b"who", b"le"]), "file": file}[body]
+        response = session.patch(server.url, data=data, auth=TunedDigestAuth(server.url, signer))
+    assert response.status_code == 200
+    assert server.statuses == [401, 503, 401, 200]
+    assert [recorded.body for recorded in server.requests] == [b"whole"] * 4
+    nonces = [nonce_of(value) for recorded in server.requests for value in recorded.field("Authorization")]
+    assert [nonces.count(nonce) for nonce in dict.fromkeys(nonces)] == [2, 1]
+
+
+@pytest.mark.parametrize("body", ["bytes", "generator"])
+def test_the_next_request_of_a_redirect_has_its_body(
+    session: requests.Session, ledger: Ledger, signer: Ed25519Signer, body: str
+) -> None:
+    """`response.next` of a 307 sends the body again, whole, with a nonce of its own."""
+    with ledger.watch(serve(verified())) as server:
+        session.auth = TunedDigestAuth(server.url, signer)
+        data: Any = b"whole" if body == "bytes" else iter([b"who", b"le"])
+        url = f"{server.url}/redirect?status=307&to=/target"
+        response = session.patch(url, data=data, allow_redirects=False)
+        assert response.next is not None
+        assert session.send(response.next).json()["size"] == 5
+    assert server.statuses == [401, 307, 401, 200]
+
+
+def test_a_session_that_does_not_trust_the_environment_signs(
+    server: Served, session: requests.Session, signer: Ed25519Signer
+) -> None:
+    """With ``trust_env`` off a redirect is signed as ever."""
+    session.trust_env = False
+    session.auth = TunedDigestAuth(server.url, signer)
+    assert session.get(f"{server.url}/redirect?status=302&to=/target").status_code == 200
