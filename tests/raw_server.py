@@ -86,8 +86,8 @@ Respond = Callable[[Wire, Recorded], None]
 
 
 @contextmanager
-def record(respond: Respond) -> Iterator[Recorder]:
-    """Serve until the block ends, one call of `respond` for each request."""
+def record(respond: Respond, *, early: Respond = lambda wire, recorded: None) -> Iterator[Recorder]:
+    """Serve until the block ends: `early` is called with each request's head, `respond` with all of it."""
     recorder = Recorder("")
 
     class Handler(socketserver.BaseRequestHandler):
@@ -95,9 +95,11 @@ def record(respond: Respond) -> Iterator[Recorder]:
             wire = Wire(self.request)
             recorder.wires.append(wire)
             try:
-                while recorded := _read(wire.stream):
+                while recorded := _read_head(wire.stream):
                     recorder.requests.append(recorded)
                     wire.recorded = recorded
+                    early(wire, recorded)
+                    recorded.body = _read_body(wire.stream, recorded)
                     respond(wire, recorded)
                     if len(recorded.framing) > 1 or wire.stream.closed:
                         break  # nobody can say where the next request would begin
@@ -126,23 +128,25 @@ class _Server(socketserver.ThreadingTCPServer):
     request_queue_size = 64
 
 
-def _read(stream: BinaryIO) -> Recorded | None:
-    """Read one request; None when the connection was closed before it."""
+def _read_head(stream: BinaryIO) -> Recorded | None:
+    """Read the head of a request; None when the connection was closed before it."""
     lines = list(itertools.takewhile(lambda line: line.strip(), iter(stream.readline, b"")))
     if not lines:
         return None
     method, target, _ = lines[0].decode("ascii").split(" ")
     named = [line.rstrip(b"\r\n").partition(b":") for line in lines[1:]]
     fields = [(name.lower(), value.strip()) for name, _, value in named]
-    recorded = Recorded(method, target, fields, head=b"".join(lines))
-    sizes = dict(fields)
-    if len(recorded.framing) > 1:
-        return recorded
-    if b"content-length" in sizes:
-        recorded.body = stream.read(int(sizes[b"content-length"]))
-    elif b"transfer-encoding" in sizes:
-        recorded.body = b"".join(iter(lambda: _chunk(stream), b""))
-    return recorded
+    return Recorded(method, target, fields, head=b"".join(lines))
+
+
+def _read_body(stream: BinaryIO, recorded: Recorded) -> bytes:
+    """Read a body; nothing where its end cannot be known."""
+    match [framing.split(": ") for framing in recorded.framing]:
+        case [["content-length", size]]:
+            return stream.read(int(size))
+        case [["transfer-encoding", "chunked"]]:
+            return b"".join(iter(lambda: _chunk(stream), b""))
+    return b""
 
 
 def _chunk(stream: BinaryIO) -> bytes:

@@ -72,7 +72,7 @@ def serve(app: Application, **options: Any) -> Iterator[Served]:
 def serve_http2(app: Application, *, certfile: str, keyfile: str) -> Iterator[Served]:
     """Serve an ASGI application over HTTP/2 until the block ends."""
     served = Served("")
-    counted = _counted(app, served)
+    counted = _counted(_read_first(app), served)
     loop = asyncio.new_event_loop()
     ending = asyncio.Event()
     listening = socket.create_server(("127.0.0.1", 0))
@@ -80,6 +80,7 @@ def serve_http2(app: Application, *, certfile: str, keyfile: str) -> Iterator[Se
     config = hypercorn.Config()
     config.bind = [f"fd://{listening.detach()}"]
     config.certfile, config.keyfile, config.alpn_protocols = certfile, keyfile, ["h2"]
+    config.loglevel = "ERROR"
     serving = hypercorn.asyncio.serve(counted, config, shutdown_trigger=ending.wait)  # type: ignore[arg-type]
     thread = threading.Thread(target=loop.run_until_complete, args=(serving,), daemon=True)
     thread.start()
@@ -89,6 +90,25 @@ def serve_http2(app: Application, *, certfile: str, keyfile: str) -> Iterator[Se
         loop.call_soon_threadsafe(ending.set)
         thread.join(30)
         loop.close()
+
+
+def _read_first(app: Application) -> Application:
+    """Give an application its requests whole.
+
+    Hypercorn 0.18 ends the connection of a request that is answered before (pgjones/hypercorn#329).
+    """
+
+    async def reading(scope: Scope, receive: Receive, send: Send) -> None:
+        messages: list[Message] = []
+        while scope["type"] == "http" and (not messages or messages[-1].get("more_body")):
+            messages.append(await receive())
+
+        async def replaying() -> Message:
+            return messages.pop(0) if messages else await receive()
+
+        await app(scope, replaying, send)
+
+    return reading
 
 
 def _counted(app: Application, served: Served) -> Application:

@@ -8,6 +8,7 @@ import gzip
 import itertools
 import json
 import pickle
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -87,6 +88,24 @@ def names(ledger: Ledger, certificate: Certificate) -> Iterator[Names]:
 def redirect(status: int, to: str) -> str:
     """Write a path that redirects."""
     return f"/redirect?status={status}&to={quote(to, safe='')}"
+
+
+class TestLedger:
+    @pytest.mark.parametrize(("forwards", "statuses"), [(False, [302, 200]), (True, [200, 200])])
+    def test_a_repeated_nonce_does_not_pass(
+        self, ledger: Ledger, *, forwards: bool, statuses: list[int]
+    ) -> None:
+        """A nonce that is received twice fails a test, but for what a library forwards on a redirect."""
+        answers = iter(statuses)
+        ledger.forwards_on_redirect = forwards
+        sent = {"Authorization": "tuned-digest-signature identity=a;nonce=b;response=c;signature=d"}
+        with (
+            pytest.raises(AssertionError, match="one nonce"),
+            ledger.watch(record(lambda wire, recorded: wire.answer(next(answers)))) as server,
+            requests.Session() as session,
+        ):
+            for _ in range(2):
+                session.get(server.url, headers=sent)
 
 
 class TestRedirects:
@@ -321,6 +340,32 @@ class TestBrokenConnections:
         assert len(server.requests[1].body) == 400_000
         assert len(server.wires) == 2
 
+    @pytest.mark.parametrize("kept", [True, False], ids=["kept", "closed"])
+    @pytest.mark.parametrize("kind", ["bytes", "generator"])
+    def test_a_challenge_may_come_before_the_body(
+        self, connect: Connect, ledger: Ledger, signer: Ed25519Signer, kind: str, *, kept: bool
+    ) -> None:
+        """A 401 that is sent on the head alone is answered, whether its connection is kept or closed."""
+        issuer = Issuer()
+        chunks = [b"x" * 100_000] * 20
+
+        def early(wire: Wire, recorded: Recorded) -> None:
+            if issuer.takes(recorded):
+                return
+            wire.answer(401, [issuer.challenge(), *([] if kept else [("Connection", "close")])])
+            if not kept:
+                wire.connection.shutdown(socket.SHUT_WR)
+
+        def respond(wire: Wire, recorded: Recorded) -> None:
+            if not recorded.status:
+                wire.answer(200)
+
+        with ledger.watch(record(respond, early=early)) as server, connect(server.url, signer) as client:
+            body = b"".join(chunks) if kind == "bytes" else iter(chunks)
+            assert client.send("PATCH", server.url, body=body).status == 200
+        assert server.statuses == [401, 200]
+        assert len(server.requests[1].body) == 2_000_000
+
 
 Fault = Callable[[Wire, Issuer], None]
 
@@ -341,12 +386,12 @@ def _reset_in_body(wire: Wire, issuer: Issuer) -> None:
 
 def _close_in_body(wire: Wire, issuer: Issuer) -> None:
     wire.begin(200, [("Content-Length", "100")], b"short")
-    wire.connection.shutdown(2)
+    wire.connection.shutdown(socket.SHUT_RDWR)
 
 
 def _garbage(wire: Wire, issuer: Issuer) -> None:
     wire.connection.sendall(b"\x16\x03\x01 no HTTP at all\r\n\r\n")
-    wire.connection.shutdown(2)
+    wire.connection.shutdown(socket.SHUT_RDWR)
 
 
 def _silence(wire: Wire, issuer: Issuer) -> None:
@@ -544,7 +589,7 @@ class TestServersThatMisbehave:
 
         with (
             ledger.watch(record(respond)) as server,
-            connect(server.url, signer, transport=Transport(read_timeout=0.1)) as client,
+            connect(server.url, signer, transport=Transport(read_timeout=0.5)) as client,
         ):
             assert client.send("GET", server.url).status == 200
 

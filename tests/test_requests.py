@@ -122,10 +122,13 @@ def test_a_text_stream_has_the_length_of_its_bytes(
     assert server.statuses == [401, 200]
 
 
-def test_a_memoryview_is_a_body(server: Served, session: requests.Session, signer: Ed25519Signer) -> None:
-    """A memoryview is sent as its bytes."""
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_what_holds_bytes_is_a_body(
+    server: Served, session: requests.Session, signer: Ed25519Signer, kind: Any
+) -> None:
+    """A bytearray and a memoryview are sent as their bytes."""
     auth = TunedDigestAuth(server.url, signer)
-    assert session.patch(server.url, data=memoryview(b"abc"), auth=auth).json()["size"] == 3
+    assert session.patch(server.url, data=kind(b"abc"), auth=auth).json()["size"] == 3
 
 
 def test_a_rejection_is_whole_in_its_raw_stream(session: requests.Session, signer: Ed25519Signer) -> None:
@@ -297,7 +300,7 @@ def test_a_netrc_does_not_take_the_place_of_auth_after_a_redirect(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Requests puts a ``.netrc`` password on every redirect's request: at the served origin it is replaced."""
+    """The ``.netrc`` password that requests puts on a redirect's request is replaced at the served origin."""
     netrc_for(server, tmp_path, monkeypatch)
     session.auth = TunedDigestAuth(server.url, signer)
     assert session.get(f"{server.url}/redirect?status=302&to=/target").status_code == 200
@@ -350,12 +353,12 @@ def test_hooks_of_the_callers_own_see_the_answer(
 def test_a_retry_below_us_sends_a_body_whole(
     session: requests.Session, signer: Ed25519Signer, body: str, tmp_path: Path
 ) -> None:
-    """When urllib3 sends a body again after a 503, it is whole, and what then is refused is recovered from."""
+    """When urllib3 sends a body again after a 503 it is whole, and the 401 to that is answered."""
     issuer = Issuer()
-    failing = iter([True])
+    failing = iter(range(1))
 
     def respond(wire: Wire, recorded: Recorded) -> None:
-        if recorded.field("Authorization") and next(failing, False):
+        if recorded.field("Authorization") and next(failing, None) is not None:
             assert issuer.takes(recorded)
             wire.answer(503)
         else:
