@@ -21,7 +21,7 @@ async def field(scope: Scope, receive: Receive, send: Send) -> None:
     status, headers = int(query.get("status", 200)), []
     if scope["path"] == "/loop":
         status, query["to"] = 302, "/loop"
-    if scope["path"] in ("/redirect", "/loop"):
+    if scope["path"] in ("/redirect", "/folder/redirect", "/loop"):
         headers.append((b"location", query["to"].encode()))
     echo = {
         "method": scope["method"],

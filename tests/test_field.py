@@ -151,6 +151,38 @@ class TestRedirects:
             assert json.loads(result.content)["size"] == len(WHOLE)
         assert (server.statuses, other.statuses) == ([401, status], [401, 200])
 
+    @pytest.mark.parametrize(
+        "location",
+        [
+            "target",
+            "./target",
+            "../target",
+            "/a/../target",
+            "//HOST/target",
+            "/target#part",
+            "?status=200&to=x",
+        ],
+    )
+    def test_a_location_may_be_written_in_any_way(
+        self, client: Client, server: Served, location: str
+    ) -> None:
+        """Relative, with dots, without a scheme, with a fragment: the target is signed as it is sent."""
+        host = server.url.partition("://")[2]
+        path = f"/folder{redirect(302, location.replace('HOST', host))}"
+        assert client.send("GET", server.url + path).status == 200
+
+    def test_a_redirect_that_leads_nowhere_is_returned(self, client: Client, server: Served) -> None:
+        """A redirect without a Location goes to the caller, and its next nonce is used."""
+        assert client.send("GET", f"{server.url}/status?status=302").status == 302
+        assert client.send("GET", f"{server.url}/after").status == 200
+        assert server.statuses == [401, 302, 200]
+
+    def test_a_location_that_is_none_is_the_librarys_error(self, client: Client, server: Served) -> None:
+        """A redirect to what is no URL ends as the library has it, and the next request works."""
+        with pytest.raises((client.library_error, ValueError)):  # requests lets the standard library's out
+            client.send("GET", server.url + redirect(302, "http://[::g]/"))
+        assert client.send("GET", f"{server.url}/after").status == 200
+
     def test_there_and_back_again(
         self, connect: Connect, ledger: Ledger, server: Served, signer: Ed25519Signer
     ) -> None:
@@ -573,6 +605,23 @@ class TestServersThatMisbehave:
             result = client.send("GET", server.url)
             assert all(len(earlier.content) <= 65536 for earlier in result.raw.history)
         assert server.statuses == [401, 401, 200]
+
+    @pytest.mark.fails_for("requests", reason="what is read of a challenge's body is unpacked")
+    @pytest.mark.parametrize("coding", ["gzip", "deflate"])
+    def test_a_challenge_that_is_not_what_its_coding_says_is_answered(
+        self, connect: Connect, ledger: Ledger, signer: Ed25519Signer, coding: str
+    ) -> None:
+        """A 401 whose body cannot be unpacked is answered: all that was needed was in its head."""
+        issuer = Issuer()
+
+        def respond(wire: Wire, recorded: Recorded) -> None:
+            if issuer.takes(recorded):
+                wire.answer(200)
+            else:
+                wire.answer(401, [issuer.challenge(), ("Content-Encoding", coding)], b"as it is")
+
+        with ledger.watch(record(respond)) as server, connect(server.url, signer) as client:
+            assert client.send("GET", server.url).status == 200
 
     @pytest.mark.xfail(strict=True, reason="up to 64 KiB of a challenge's body are waited for")
     def test_a_challenge_that_stops_is_answered_before_its_end(
