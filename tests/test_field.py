@@ -18,6 +18,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 import requests
+from urllib3.util.connection import HAS_IPV6
 
 from tuned_digest import Ed25519Signer, MemoryNonceCache, events
 from tuned_digest.server.asgi import Application, Receive, Scope, Send
@@ -127,13 +128,12 @@ class TestRedirects:
         assert sorted(server.statuses) == [200, *[status] * 3, *[401] * (len(server.statuses) - 4)]
         assert len(server.statuses) <= 8
 
-    @pytest.mark.parametrize("method", ["HEAD", "DELETE", "OPTIONS"])
-    @pytest.mark.parametrize("status", [302, 307])
-    def test_other_methods_are_signed_as_they_are_sent(
-        self, client: Client, server: Served, method: str, status: int
-    ) -> None:
+    def test_other_methods_are_signed_as_they_are_sent(self, client: Client, server: Served) -> None:
         """What a library makes of a method on a redirect is what is signed."""
-        assert client.send(method, server.url + redirect(status, "/target")).status == 200
+        for method in ("HEAD", "DELETE", "OPTIONS"):
+            for status in (302, 307):
+                sent = client.send(method, server.url + redirect(status, "/target"))
+                assert sent.status == 200, (method, status)
 
     @pytest.mark.parametrize("status", [307, 308])
     @pytest.mark.parametrize("body", ["bytes", "generator"])
@@ -151,25 +151,13 @@ class TestRedirects:
             assert json.loads(result.content)["size"] == len(WHOLE)
         assert (server.statuses, other.statuses) == ([401, status], [401, 200])
 
-    @pytest.mark.parametrize(
-        "location",
-        [
-            "target",
-            "./target",
-            "../target",
-            "/a/../target",
-            "//HOST/target",
-            "/target#part",
-            "?status=200&to=x",
-        ],
-    )
-    def test_a_location_may_be_written_in_any_way(
-        self, client: Client, server: Served, location: str
-    ) -> None:
+    def test_a_location_may_be_written_in_any_way(self, client: Client, server: Served) -> None:
         """Relative, with dots, without a scheme, with a fragment: the target is signed as it is sent."""
-        host = server.url.partition("://")[2]
-        path = f"/folder{redirect(302, location.replace('HOST', host))}"
-        assert client.send("GET", server.url + path).status == 200
+        without_scheme = server.url.removeprefix("http:") + "/target"
+        relative = ("target", "./target", "../target", "/a/../b", "/target#part", "?status=200&to=x")
+        for location in (without_scheme, *relative):
+            path = redirect(302, location)
+            assert client.send("GET", f"{server.url}/folder{path}").status == 200, location
 
     def test_a_redirect_that_leads_nowhere_is_returned(self, client: Client, server: Served) -> None:
         """A redirect without a Location goes to the caller, and its next nonce is used."""
@@ -504,24 +492,23 @@ class TestServersThatMisbehave:
         sent = [[nonce_of(value)[:5] for value in seen.field("Authorization")] for seen in server.requests]
         assert sent == [[], ["from1"], ["from2"], ["from3"], *[["from4"]] * 4, []]
 
-    @pytest.mark.parametrize(
-        "algorithm",
-        [
-            "$argon2d$v=19$m=99999999999999999999,t=1,p=1",
-            "$argon2d$v=19$m=4294967295,t=4294967295,p=16777215",
-            "$argon2d$v=19$m=64,t=0,p=0",
-            "$argon2d$v=19$m=8,t=1,p=64",
-            "$argon2d$v=19$m=-1,t=1,p=1",
-            "$argon2d$v=16$m=64,t=1,p=1",
-            "$argon2d$v=19$m=" + "9" * 5000 + ",t=1,p=1",
-        ],
-        ids=["m", "all", "zero", "lanes", "negative", "version", "digits"],
-    )
     def test_next_nonces_of_absurd_tuning_are_dropped(
-        self, connect: Connect, ledger: Ledger, signer: Ed25519Signer, algorithm: str
+        self, connect: Connect, ledger: Ledger, signer: Ed25519Signer
     ) -> None:
-        """A next nonce that nobody could answer leaves the response as it is, and is reported."""
-        bad = [("Authentication-Info", f"nextnonce=AAAA;argon={algorithm};scopes=read")]
+        """Next nonces that nobody could answer leave the response as it is, and are reported."""
+        tunings = [
+            "m=99999999999999999999,t=1,p=1",
+            "m=4294967295,t=4294967295,p=16777215",
+            "m=64,t=0,p=0",
+            "m=8,t=1,p=64",
+            "m=-1,t=1,p=1",
+            f"m={'9' * 5000},t=1,p=1",
+        ]
+        algorithms = ["$argon2d$v=16$m=64,t=1,p=1", *(f"$argon2d$v=19${tuning}" for tuning in tunings)]
+        bad = [
+            ("Authentication-Info", f"nextnonce=bad{number};argon={algorithm};scopes=read")
+            for number, algorithm in enumerate(algorithms)
+        ]
         reported: list[events.Event] = []
         with (
             ledger.watch(serve(decided(lambda scope, body: (200, bad, b"fine")))) as server,
@@ -529,7 +516,7 @@ class TestServersThatMisbehave:
         ):
             assert [client.send("GET", server.url).content for _ in range(2)] == [b"fine"] * 2
         assert [seen.field("Authorization") for seen in server.requests] == [[], []]
-        assert [type(event) for event in reported] == [events.NextNonceDropped] * 2
+        assert [type(event) for event in reported] == [events.NextNonceDropped] * 2 * len(bad)
 
     def test_a_next_nonce_that_is_repeated_is_used_once(
         self, connect: Connect, ledger: Ledger, signer: Ed25519Signer
@@ -708,6 +695,7 @@ class TestProxies:
 
 
 class TestOneOrigin:
+    @pytest.mark.skipif(not HAS_IPV6, reason="there is no ::1 here")
     def test_spellings_of_an_ipv6_address_share_a_chain(
         self, connect: Connect, ledger: Ledger, signer: Ed25519Signer
     ) -> None:
