@@ -1,6 +1,7 @@
 """A server that challenges but verifies nothing, so that a row measures the client.
 
-``python -m bench.drain TUNING``. Bodies are read and forgotten. What lies under ``/open`` is answered without a challenge.
+``python -m bench.drain TUNING``. Bodies are read and forgotten, and what lies under ``/open`` is answered
+without a challenge.
 """
 
 import secrets

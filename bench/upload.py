@@ -1,6 +1,7 @@
 """Upload a large body, and print the most memory that took.
 
-``python -m bench.upload CLIENT URL file|generator signed|unsigned``. A process of its own for each row: memory is what it has resident at most, and what lies in tmpfs meanwhile.
+``python -m bench.upload CLIENT URL file|generator signed|unsigned``, in a process of its own for each row.
+Memory is what is resident at most, and what lies in tmpfs meanwhile.
 """
 
 import os

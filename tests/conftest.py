@@ -43,9 +43,6 @@ def ledger() -> Ledger:
 def connect(request: pytest.FixtureRequest, ledger: Ledger) -> Connect:
     """Connect one client after the other."""
     connect: Connect = CLIENTS[request.param]
-    for marker in request.node.iter_markers("fails_for"):
-        if request.param in marker.args:
-            request.applymarker(pytest.mark.xfail(strict=True, reason=marker.kwargs["reason"]))
 
     @contextmanager
     def connecting(*arguments: Any, **options: Any) -> Iterator[Client]:

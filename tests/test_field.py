@@ -20,7 +20,7 @@ import pytest
 import requests
 from urllib3.util.connection import HAS_IPV6
 
-from tuned_digest import Ed25519Signer, MemoryNonceCache, events
+from tuned_digest import Ed25519Signer, MemoryNonceCache, Resources, _journey, events
 from tuned_digest.server.asgi import Application, Receive, Scope, Send
 
 from .certificates import Certificate
@@ -30,8 +30,6 @@ from .ledger import Ledger, nonce_of
 from .proxy import proxy
 from .raw_server import Issuer, Recorded, Wire, record
 from .serving import QUICK, Served, serve
-
-HTTPX = ("httpx", "httpx-asyncio", "httpx-trio")
 
 CHUNKS = [b"one ", b"two ", b"three"]
 WHOLE = b"".join(CHUNKS)
@@ -381,7 +379,11 @@ class TestBrokenConnections:
             if not recorded.status:
                 wire.answer(200)
 
-        with ledger.watch(record(respond, early=early)) as server, connect(server.url, signer) as client:
+        unprimed = Resources(prime_above_kib=None)
+        with (
+            ledger.watch(record(respond, early=early)) as server,
+            connect(server.url, signer, resources=unprimed) as client,
+        ):
             body = b"".join(chunks) if kind == "bytes" else iter(chunks)
             assert client.send("PATCH", server.url, body=body).status == 200
         assert server.statuses == [401, 200]
@@ -552,7 +554,6 @@ class TestServersThatMisbehave:
         assert (result.status, result.content, result.headers["retry-after"]) == (status, b"later", "1")
         assert server.statuses == [401, status]
 
-    @pytest.mark.fails_for(*HTTPX, reason="a reason is looked for in the bytes as they came")
     def test_a_compressed_reason_is_read(
         self, connect: Connect, ledger: Ledger, signer: Ed25519Signer
     ) -> None:
@@ -572,7 +573,6 @@ class TestServersThatMisbehave:
             assert client.send("GET", server.url).status == 200
         assert server.statuses == [401, 401, 200]
 
-    @pytest.mark.fails_for(*HTTPX, reason="a reason is looked for in the bytes as they came")
     def test_a_bomb_in_the_place_of_a_reason_is_not_unpacked(
         self, connect: Connect, ledger: Ledger, signer: Ed25519Signer
     ) -> None:
@@ -593,7 +593,6 @@ class TestServersThatMisbehave:
             assert all(len(earlier.content) <= 65536 for earlier in result.raw.history)
         assert server.statuses == [401, 401, 200]
 
-    @pytest.mark.fails_for("requests", reason="what is read of a challenge's body is unpacked")
     @pytest.mark.parametrize("coding", ["gzip", "deflate"])
     def test_a_challenge_that_is_not_what_its_coding_says_is_answered(
         self, connect: Connect, ledger: Ledger, signer: Ed25519Signer, coding: str
@@ -610,7 +609,6 @@ class TestServersThatMisbehave:
         with ledger.watch(record(respond)) as server, connect(server.url, signer) as client:
             assert client.send("GET", server.url).status == 200
 
-    @pytest.mark.xfail(strict=True, reason="up to 64 KiB of a challenge's body are waited for")
     def test_a_challenge_that_stops_is_answered_before_its_end(
         self, connect: Connect, ledger: Ledger, signer: Ed25519Signer
     ) -> None:
@@ -630,11 +628,11 @@ class TestServersThatMisbehave:
         ):
             assert client.send("GET", server.url).status == 200
 
-    @pytest.mark.xfail(strict=True, reason="up to 64 KiB of a challenge's body are waited for")
     def test_a_trickled_challenge_is_answered_before_its_end(
-        self, connect: Connect, ledger: Ledger, signer: Ed25519Signer
+        self, connect: Connect, ledger: Ledger, signer: Ed25519Signer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A 401 whose body comes byte by byte, for ever, does not hold the request for all of 64 KiB."""
+        """A 401 whose body comes byte by byte is answered when the time for it is over."""
+        monkeypatch.setattr(_journey, "_HEAD_SECONDS", 0)
         issuer = Issuer()
         taken: list[int] = []
 
@@ -767,7 +765,6 @@ class TestCopies:
         assert client.send("GET", server.url).status == 200
         assert server.statuses == [401, 200, 401, 200, 200]
 
-    @pytest.mark.fails_for(*HTTPX, reason="a 401's cookies are looked at, and httpx keeps a jar with a lock")
     def test_a_response_pickles(self, client: Client, server: Served) -> None:
         """A response that took a challenge and a redirect pickles, with its content and request."""
         result = client.send("PATCH", server.url + redirect(307, "/target"), body=WHOLE)

@@ -10,7 +10,7 @@ import pytest
 
 from tuned_digest import Ed25519Signer
 
-from .clients import CLIENTS, Connect
+from .clients import Connect
 from .ledger import Ledger
 from .raw_server import Issuer, Recorded, Wire, record
 
@@ -125,21 +125,10 @@ BODIES: dict[str, tuple[Make, bytes | None]] = {
 }
 
 
-FRAMED_TWICE = {
-    ("requests", "generator with a length of the caller's"),
-    ("requests", "generator with a wrong length of the caller's"),
-    *((adapter, "bytes with a coding of the caller's") for adapter in CLIENTS),
-}
-
-
 @pytest.fixture(params=BODIES)
 def kind(request: pytest.FixtureRequest) -> str:
     """One kind of body after the other."""
     kind: str = request.param
-    if (request.node.callspec.params["connect"], kind) in FRAMED_TWICE:
-        request.applymarker(
-            pytest.mark.xfail(strict=True, reason="the library sends both fields, and we leave both")
-        )
     return kind
 
 

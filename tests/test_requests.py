@@ -292,7 +292,6 @@ def test_a_netrc_does_not_take_the_place_of_auth(
     assert server.requests[0].field("Authorization") == []
 
 
-@pytest.mark.xfail(strict=True, reason="a field that requests took from .netrc is kept like a caller's own")
 def test_a_netrc_does_not_take_the_place_of_auth_after_a_redirect(
     server: Served,
     session: requests.Session,

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ["TunedDigestAuth"]
 
 import functools
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NoReturn, overload
@@ -20,6 +21,7 @@ from ._library_errors import as_library_error
 from ._work import Resources
 from .authorization import is_ours
 from .bodies import Body, BytesBody, LostBody, RepeatableBody, SpooledBody, file_chunks, is_rewindable
+from .challenge import REASON_LIMIT
 from .errors import ArgumentError, BodyError, MissingExtraError, TunedDigestError
 from .events import Report
 from .exchange import ResponseFields, Target
@@ -31,6 +33,9 @@ except ImportError as error:
     raise MissingExtraError(
         "httpx is not installed: pip install 'tuned-digest[httpx]'", extra="httpx"
     ) from error
+
+
+_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32  # the header says which
 
 
 class TunedDigestAuth(AuthBase, httpx.Auth):  # noqa: D101
@@ -288,12 +293,13 @@ class _SyncMessages(_Messages):
         assert isinstance(response.stream, httpx.SyncByteStream)
         rest = iter(response.stream)
         response.stream = resumed = _ResumedStream(rest, response.stream)
-        for chunk in rest:
-            if resumed.head.is_full(chunk):
-                break
-        else:
-            resumed.is_whole = True
-        return bytes(resumed.head.content)
+        with suppress(httpx.TimeoutException):  # what does not come is not waited for: it is not needed
+            for chunk in rest:
+                if resumed.head.is_full(chunk):
+                    break
+            else:
+                resumed.is_whole = True
+        return _decoded(response, resumed)
 
     def again(self, response: httpx.Response) -> httpx.Request:
         if not isinstance(response.stream, _ResumedStream):
@@ -317,12 +323,13 @@ class _AsyncMessages(_Messages):
         assert isinstance(response.stream, httpx.AsyncByteStream)
         rest = aiter(response.stream)
         response.stream = resumed = _ResumedStream(rest, response.stream)
-        async for chunk in rest:
-            if resumed.head.is_full(chunk):
-                break
-        else:
-            resumed.is_whole = True
-        return bytes(resumed.head.content)
+        with suppress(httpx.TimeoutException):
+            async for chunk in rest:
+                if resumed.head.is_full(chunk):
+                    break
+            else:
+                resumed.is_whole = True
+        return _decoded(response, resumed)
 
     async def again(self, response: httpx.Response) -> httpx.Request:
         if not isinstance(response.stream, _ResumedStream):
@@ -337,6 +344,17 @@ class _AsyncMessages(_Messages):
             await response.stream.aclose()
             _replace_body(response, b"")
         _carry_cookies(response, request)
+
+
+def _decoded(response: httpx.Response, resumed: _ResumedStream) -> bytes:
+    """Undo the commonest codings of a head, as far as 64 KiB."""
+    head = bytes(resumed.head.content)
+    if response.headers.get("Content-Encoding", "identity").lower() not in ("gzip", "deflate"):
+        return head
+    try:
+        return zlib.decompressobj(_GZIP_OR_ZLIB).decompress(head, REASON_LIMIT)
+    except zlib.error:
+        return b""
 
 
 def _content_in_memory(response: httpx.Response) -> bytes:
@@ -356,8 +374,10 @@ def _replace_body(response: httpx.Response, content: bytes) -> None:
 def _carry_cookies(response: httpx.Response, request: httpx.Request) -> None:
     """Give a request the cookies of a response, and of the request that it answers."""
     bare = httpx.Request(request.method, request.url)
+    jar = httpx.Cookies()  # not the response's own, which does not pickle once it was made
+    jar.extract_cookies(response)
     with suppress(UnicodeError):  # a cookie that httpx cannot write either
-        httpx.Cookies(response.cookies).set_cookie_header(bare)
+        jar.set_cookie_header(bare)
     sent = merge_cookies(request.headers.get("Cookie"), response.request.headers.get("Cookie"))
     cookies = merge_cookies(sent, bare.headers.get("Cookie"))
     if cookies:

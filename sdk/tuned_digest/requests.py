@@ -10,6 +10,7 @@ from __future__ import annotations
 __all__ = ["TunedDigestAuth"]
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from ._auth import AuthBase
@@ -106,7 +107,7 @@ class _Hook:
         self, auth: TunedDigestAuth, resources: Resources, request: requests.PreparedRequest
     ) -> None:
         self._auth = auth
-        self._messages = _Messages(resources)
+        self._messages = _Messages(resources, _text(request.headers.get("Authorization")))
         self._since = first_origin(self._messages, request)
         self._departed: list[_Journey] = []
 
@@ -158,8 +159,9 @@ class _Hook:
 class _Messages:
     """Read and write requests' messages."""
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, own: str | None) -> None:
         self._resources = resources
+        self._own = own
 
     def target(self, request: requests.PreparedRequest) -> Target:
         url = request.url or ""
@@ -171,7 +173,9 @@ class _Messages:
         return Target(request.method or "", origin, path)
 
     def authorization(self, request: requests.PreparedRequest) -> str | None:
-        return _text(request.headers.get("Authorization"))
+        value = _text(request.headers.get("Authorization"))
+        # requests puts a password from .netrc in the place of what a redirected request had.
+        return value if value == self._own or is_ours(value or "") else None
 
     def body(self, request: requests.PreparedRequest, *, was_sent: bool) -> Body:
         body = request.body
@@ -274,9 +278,11 @@ class _ResumedRaw:
         self._raw = raw
         head = Head()
         read = raw.read1 if isinstance(raw, urllib3.BaseHTTPResponse) else raw.read  # what has come so far
-        while chunk := read(_HEAD_CHUNK, decode_content=True):
-            if head.is_full(chunk):
-                break
+        # What does not come, or is not what its coding says, is not needed.
+        with suppress(urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.DecodeError):
+            while chunk := read(_HEAD_CHUNK, decode_content=True):
+                if head.is_full(chunk):
+                    break
         self.head = bytes(head.content)
         self._unread = self.head
         self._rest_wanted = True
