@@ -1,5 +1,7 @@
 """The project's sessions: ``nox -s NAME``; without a name, tests, lint and typing."""
 
+from pathlib import Path
+
 import nox
 
 nox.needs_version = ">=2024.10.9"
@@ -38,6 +40,29 @@ def minimums(session: nox.Session) -> None:
     )
     session.install(*group("test"))
     session.run("pytest", "-n", "auto", *session.posargs)
+
+
+@nox.session
+def native(session: nox.Session) -> None:
+    """Build the native companion, and run its own tests and the whole test suite on it; needs Rust."""
+    session.install("maturin>=1.9,<2")
+    with session.chdir("accel"):
+        session.run("cargo", "fmt", "--check", external=True)
+        session.run(
+            "cargo", "clippy", "--all-targets", "--all-features", "--", "-D", "warnings", external=True
+        )
+        session.run("cargo", "test", "--release", external=True)
+    wheels = Path(session.create_tmp()).resolve()
+    for wheel in wheels.glob("*.whl"):
+        wheel.unlink()
+    session.run("maturin", "build", "--release", "--manifest-path", "accel/Cargo.toml", "--out", str(wheels))
+    (wheel,) = wheels.glob("*.whl")
+    session.install(str(wheel), ".[all]", *group("test"))
+    session.run("pytest", "accel/tests", "-c", "accel/pyproject.toml")
+    session.run(
+        "pytest", "-n", "auto", "--cov=tuned_digest", "--cov-report=", "--cov-fail-under=0", *session.posargs
+    )
+    session.run("coverage", "report", "--include=*/proof/native.py", "--omit=", "--fail-under=100")
 
 
 @nox.session

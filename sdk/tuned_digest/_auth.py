@@ -23,7 +23,7 @@ from .authorization import is_ours, nonce_of
 from .bodies import Body
 from .canonical import is_signable, path_of
 from .challenge import CHALLENGE_FIELDS
-from .errors import ArgumentError, ProofAbandonedError
+from .errors import ArgumentError
 from .exchange import (
     Digest,
     Estimate,
@@ -40,6 +40,7 @@ from .exchange import (
 )
 from .nonces import MemoryNonceCache, NonceCache
 from .origins import Origin, ServedOrigins
+from .proof import Job as ProofJob
 from .proof import prove
 from .proof.estimate import estimate_seconds
 from .signers import AsyncSigner, Ed25519Signer, Signer
@@ -204,8 +205,11 @@ class AuthBase:
             case Estimate():
                 return Threaded(lambda: estimate_seconds(step.work))
             case Prove():
-                proving = _Proving(step)
-                return Worked(proving, step.work, self._resources, proving.abandon)
+                job = ProofJob(step.on_progress)
+                call = functools.partial(
+                    prove, step.request_string, step.work, nonce=step.nonce, salt=step.salt, job=job
+                )
+                return Worked(call, step.work, self._resources, job.cancel)
             case Sign():
                 return self._signing(step.message)
             case Call():
@@ -224,24 +228,3 @@ class AuthBase:
         call = functools.partial(self._signer.sign, message)
         at_once = type(self._signer) is Ed25519Signer or inspect.iscoroutinefunction(self._signer.sign)
         return Inline(call) if at_once else Threaded(call)
-
-
-class _Proving:
-    """One proof, which ends early where it can when nobody waits for it any more."""
-
-    def __init__(self, step: Prove) -> None:
-        self._step = step
-        self._is_abandoned = False
-
-    def __call__(self) -> str:
-        step = self._step
-        return prove(step.request_string, step.work, nonce=step.nonce, salt=step.salt, on_turn=self._on_turn)
-
-    def abandon(self) -> None:
-        self._is_abandoned = True
-
-    def _on_turn(self, tried: int) -> None:
-        if self._is_abandoned:
-            raise ProofAbandonedError("nobody waits for this proof any more")
-        if self._step.on_progress is not None:
-            self._step.on_progress(tried)

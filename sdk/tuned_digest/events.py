@@ -63,10 +63,12 @@ class WorkStarted(Event):
         origin: The origin the request goes to.
         work: The tuning or the cost.
         estimate: Seconds it takes on this machine when nothing else runs; a search on average.
+        engine: What does it, see `tuned_digest.proof.engine`.
     """
 
     work: Work
     estimate: float
+    engine: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +93,12 @@ class WorkFinished(Event):
         origin: The origin the request goes to.
         work: The tuning or the cost.
         seconds: How long it took, the wait for a place included.
+        engine: What did it, see `tuned_digest.proof.engine`.
     """
 
     work: Work
     seconds: float
+    engine: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ from .errors import (
     UnsupportedAlgorithmError,
 )
 from .origins import Origin
+from .proof import engine
 from .proof.argon2 import draw_salt
 from .tuning import Limits, SearchCost, Tuning, Work
 
@@ -420,7 +421,8 @@ class Exchange:
         assert work is not None  # `_choose` hands back no other challenge
         string = request_string(nonce.nonce, self._target.method, signed_path, digest)
         if self._settings.on_event is not None:  # the first estimate takes a while
-            self._settings.emit(events.WorkStarted(origin, work, (yield from ask(Estimate(work)))))
+            estimate = yield from ask(Estimate(work))
+            self._settings.emit(events.WorkStarted(origin, work, estimate, engine()))
         started = clock()
         try:
             salt = draw_salt(self._settings.randomness)
@@ -428,7 +430,7 @@ class Exchange:
         except ProofNotFoundError:
             return None
         seconds = clock() - started
-        self._settings.emit(events.WorkFinished(origin, work, seconds))
+        self._settings.emit(events.WorkFinished(origin, work, seconds, engine()))
         self._report = replace(
             self._report, scheme=work.scheme, work=work, seconds=self._report.seconds + seconds
         )

@@ -1,27 +1,32 @@
 """The slow part: turn a request string into a response, and check one (section 4).
 
-Pure functions of the string, the work and the salt, safe to call from any thread.
+Safe to call from any thread. The work is done by the native companion where it is installed, see `engine`.
 """
 
 from __future__ import annotations
 
-__all__ = ["prove", "verify"]
-
-from collections.abc import Callable
+__all__ = ["Job", "engine", "prove", "verify"]
 
 from ..tuning import Tuning, Work
 from .argon2 import argon2_response, verify_argon2
+from .engines import chosen
+from .job import Job
 from .search import search_response, verify_search
 
 
-def prove(
-    request_string: bytes,
-    work: Work,
-    *,
-    nonce: str,
-    salt: bytes,
-    on_turn: Callable[[int], None] | None = None,
-) -> str:
+def engine() -> str:
+    """Name what does the work: ``tuned-digest-native`` with its kernel, or ``argon2-cffi, blake3``.
+
+    Returns:
+        The name, the same for the life of the process.
+
+    Raises:
+        ArgumentError: If ``TUNED_DIGEST_KERNEL`` asks for a kernel the processor does not have.
+    """
+    return chosen().name
+
+
+def prove(request_string: bytes, work: Work, *, nonce: str, salt: bytes, job: Job | None = None) -> str:
     """Do the work for one request.
 
     Args:
@@ -29,19 +34,20 @@ def prove(
         work: An Argon2 tuning or a search cost.
         nonce: The nonce, repeated in a search's response.
         salt: The salt of an Argon2 digest, 8 to 48 bytes; a search uses none.
-        on_turn: Called between the tries of a search with how many were made; what it raises ends it.
-            An Argon2 digest cannot be watched.
+        job: Watches and stops the work; without the native companion a running Argon2 digest cannot be.
 
     Returns:
         The response.
 
     Raises:
         ArgumentError: If the salt is too short or too long.
+        ProofAbandonedError: If the job was cancelled.
         ProofNotFoundError: If a search finds nothing.
     """
+    job = job or Job()
     if isinstance(work, Tuning):
-        return argon2_response(request_string, work, salt)
-    return search_response(request_string, work, nonce, on_turn=on_turn)
+        return argon2_response(chosen(), request_string, work, salt, job)
+    return search_response(chosen(), request_string, work, nonce, job)
 
 
 def verify(request_string: bytes, work: Work, response: str, *, nonce: str) -> None:
@@ -57,6 +63,6 @@ def verify(request_string: bytes, work: Work, response: str, *, nonce: str) -> N
         ProofError: If it is not.
     """
     if isinstance(work, Tuning):
-        verify_argon2(request_string, work, response)
+        verify_argon2(chosen(), request_string, work, response)
     else:
-        verify_search(request_string, work, response, nonce)
+        verify_search(chosen(), request_string, work, response, nonce)

@@ -7,17 +7,15 @@ __all__ = ["SALT_SIZE", "argon2_response", "draw_salt", "verify_argon2"]
 import hmac
 from collections.abc import Callable
 
-from argon2.low_level import ARGON2_VERSION, Type, core, error_to_str, ffi
-
 from .._grammar import decode_base64, encode_base64
-from .._machine import usable_cores
-from ..errors import ArgumentError, MalformedFieldError, ProofError, TunedDigestError
+from ..errors import ArgumentError, MalformedFieldError, ProofError
 from ..tuning import Tuning
+from .engines import Engine
+from .job import Job
 
 SALT_SIZE = 16  # bytes, section 4
 _SALT_SIZES = range(8, 49)  # bytes accepted, section 4
 _HASH_SIZE = 32  # bytes, section 4
-_TYPES = {"argon2d": Type.D, "argon2i": Type.I, "argon2id": Type.ID}
 
 
 def draw_salt(randomness: Callable[[int], bytes]) -> bytes:
@@ -35,13 +33,15 @@ def draw_salt(randomness: Callable[[int], bytes]) -> bytes:
             return salt
 
 
-def argon2_response(request_string: bytes, tuning: Tuning, salt: bytes) -> str:
+def argon2_response(engine: Engine, request_string: bytes, tuning: Tuning, salt: bytes, job: Job) -> str:
     """Digest a request string.
 
     Args:
+        engine: What does the work.
         request_string: The request string (section 3).
         tuning: The parameters.
         salt: 8 to 48 bytes.
+        job: Watches and stops the work.
 
     Returns:
         ``b64(salt)$b64(hash)``.
@@ -53,13 +53,14 @@ def argon2_response(request_string: bytes, tuning: Tuning, salt: bytes) -> str:
         raise ArgumentError(
             f"a salt has {_SALT_SIZES.start} to {_SALT_SIZES.stop - 1} bytes, not {len(salt)}"
         )
-    return f"{encode_base64(salt)}${encode_base64(_digest(request_string, tuning, salt))}"
+    return f"{encode_base64(salt)}${encode_base64(engine.digest(request_string, tuning, salt, job))}"
 
 
-def verify_argon2(request_string: bytes, tuning: Tuning, response: str) -> None:
+def verify_argon2(engine: Engine, request_string: bytes, tuning: Tuning, response: str) -> None:
     """Digest a request string again and compare, in constant time.
 
     Args:
+        engine: What does the work.
         request_string: The request string as the server builds it.
         tuning: The parameters stored with the nonce.
         response: The response presented.
@@ -75,33 +76,5 @@ def verify_argon2(request_string: bytes, tuning: Tuning, response: str) -> None:
         raise ProofError(str(error)) from None
     if len(salt) not in _SALT_SIZES or len(presented) != _HASH_SIZE:
         raise ProofError("response: the salt or the hash has an impossible size")
-    if not hmac.compare_digest(presented, _digest(request_string, tuning, salt)):
+    if not hmac.compare_digest(presented, engine.digest(request_string, tuning, salt, Job())):
         raise ProofError("the response is not the digest of this request")
-
-
-def _digest(request_string: bytes, tuning: Tuning, salt: bytes) -> bytes:
-    # argon2-cffi's simpler call starts a thread for each lane. More threads than cores are slower, and
-    # keep an event loop in another thread waiting; the digest is the same whatever their number.
-    threads = min(tuning.lanes, usable_cores()) if tuning.lanes > 1 else 1
-    digest = ffi.new("uint8_t[]", _HASH_SIZE)
-    password, salted = ffi.new("uint8_t[]", request_string), ffi.new("uint8_t[]", salt)
-    context = ffi.new(
-        "argon2_context *",
-        {
-            "out": digest,
-            "outlen": _HASH_SIZE,
-            "version": ARGON2_VERSION,
-            "pwd": password,
-            "pwdlen": len(request_string),
-            "salt": salted,
-            "saltlen": len(salt),
-            "t_cost": tuning.passes,
-            "m_cost": tuning.memory_kib,
-            "lanes": tuning.lanes,
-            "threads": threads,
-        },
-    )
-    problem = core(context, _TYPES[tuning.variant].value)
-    if problem:
-        raise TunedDigestError(f"Argon2 with {tuning} failed: {error_to_str(problem)}")
-    return bytes(ffi.buffer(digest))

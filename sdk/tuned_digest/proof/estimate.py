@@ -6,21 +6,20 @@ __all__ = ["estimate_seconds"]
 
 import functools
 import time
-from contextlib import suppress
 
 from .._machine import usable_cores
-from ..errors import ProofNotFoundError
 from ..tuning import SearchCost, Tuning, Work
-from .argon2 import SALT_SIZE, argon2_response
-from .search import search_response
+from .argon2 import SALT_SIZE
+from .engines import chosen
+from .job import Job
 
 # Enough memory not to fit a core's own cache, little enough for some 3 ms a pass.
 _SAMPLE_KIB = 8192
 _MORE_PASSES = 3
 _LANES = 8  # as deployed; as many are computed at once as there are cores
 
-_SAMPLE_TRIES = 4096  # some 3 ms
-_RARE = SearchCost(32)  # found in so few tries once in a million
+_LEAST_SECONDS = 0.002  # of a search, for the clock to tell
+_RARE = SearchCost(32)  # seldom found in so few tries
 
 
 def estimate_seconds(work: Work) -> float:
@@ -52,13 +51,16 @@ def _argon2_costs() -> tuple[float, float]:
 
 def _seconds(tuning: Tuning) -> float:
     started = time.perf_counter()
-    argon2_response(b"estimate", tuning, bytes(SALT_SIZE))
+    chosen().digest(b"estimate", tuning, bytes(SALT_SIZE), Job())
     return time.perf_counter() - started
 
 
 @functools.cache
 def _seconds_per_try() -> float:
-    started = time.perf_counter()
-    with suppress(ProofNotFoundError):
-        search_response(b"estimate", _RARE, "", candidates=_SAMPLE_TRIES)
-    return (time.perf_counter() - started) / _SAMPLE_TRIES
+    tries, seconds = 2048, 0.0
+    while seconds < _LEAST_SECONDS:  # an engine may try a thousand or a hundred thousand in that time
+        tries *= 2
+        started = time.perf_counter()
+        chosen().search(b"estimate", _RARE, tries, Job())
+        seconds = time.perf_counter() - started
+    return seconds / tries

@@ -1,0 +1,98 @@
+"""The work done by the native companion, ``tuned-digest-native``.
+
+``TUNED_DIGEST_NATIVE=0`` in the environment leaves it out; that is read once, when the first work is done.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Native", "native_engine"]
+
+import os
+from types import ModuleType
+from typing import Any
+
+from .._machine import usable_cores
+from ..errors import ArgumentError, ProofAbandonedError, TunedDigestError
+from ..tuning import SearchCost, Tuning
+from .job import Job
+
+_TRIES_PER_TURN = 2**24  # some 100 ms, between two reports; a search is stopped within them
+
+
+class Native:
+    """Work with the companion's kernels.
+
+    Args:
+        module: The companion, `tuned_digest_native`.
+
+    Raises:
+        ArgumentError: If ``TUNED_DIGEST_KERNEL`` asks for a kernel the processor does not have.
+    """
+
+    def __init__(self, module: ModuleType) -> None:
+        self._native: Any = module  # typed by its own project
+        try:
+            self.name = f"tuned-digest-native, {module.kernel()}"
+        except ValueError as error:
+            raise ArgumentError(str(error)) from None
+
+    def digest(self, string: bytes, tuning: Tuning, salt: bytes, job: Job) -> bytes:
+        """Digest a string with Argon2; see `engines.Engine.digest`."""
+        watched = self._native.Job()
+        job.stop_with(watched.cancel)
+        try:
+            digest: bytes = self._native.argon2(
+                string,
+                salt,
+                variant=tuning.variant,
+                memory_kib=tuning.memory_kib,
+                passes=tuning.passes,
+                lanes=tuning.lanes,
+                threads=usable_cores(),
+                job=watched,
+            )
+        except self._native.Cancelled as error:
+            raise ProofAbandonedError(str(error)) from None
+        except MemoryError as error:
+            raise TunedDigestError(f"Argon2 with {tuning} failed: {error}") from None
+        return digest
+
+    def search(self, string: bytes, cost: SearchCost, candidates: int, job: Job) -> int | None:
+        """Find the smallest number that will do; see `engines.Engine.search`."""
+        watched = self._native.Job()
+        job.stop_with(watched.cancel)
+        for first in range(0, candidates, _TRIES_PER_TURN):
+            end = min(first + _TRIES_PER_TURN, candidates)
+            try:
+                found: int | None = self._native.search(
+                    string, bits=cost.bits, threads=usable_cores(), first=first, candidates=end, job=watched
+                )
+            except self._native.Cancelled as error:
+                raise ProofAbandonedError(str(error)) from None
+            if found is not None:
+                return found
+            job.go_on(end)
+        return None
+
+    def holds(self, string: bytes, cost: SearchCost, number: int) -> bool:
+        """Tell whether a number will do; see `engines.Engine.holds`."""
+        holds: bool = self._native.search_holds(string, number, bits=cost.bits)
+        return holds
+
+
+def native_engine() -> Native | None:
+    """Find the companion.
+
+    Returns:
+        It, None where it is not installed or is switched off.
+
+    Raises:
+        ArgumentError: If ``TUNED_DIGEST_KERNEL`` asks for a kernel the processor does not have.
+    """
+    if os.environ.get("TUNED_DIGEST_NATIVE") == "0":
+        return None
+    try:
+        import tuned_digest_native  # noqa: PLC0415  # an extra: there or not
+    except ImportError:
+        return None
+    return Native(tuned_digest_native)
