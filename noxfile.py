@@ -8,6 +8,7 @@ nox.needs_version = ">=2024.10.9"
 nox.options.sessions = ["tests", "lint", "typing"]
 nox.options.default_venv_backend = "virtualenv"
 
+CLIPPY = ["clippy", "--all-targets", "--all-features", "--", "-D", "warnings"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 
@@ -47,11 +48,8 @@ def native(session: nox.Session) -> None:
     """Build the native companion, and run its own tests and the whole test suite on it; needs Rust."""
     session.install("maturin>=1.9,<2")
     with session.chdir("accel"):
-        session.run("cargo", "fmt", "--check", external=True)
-        session.run(
-            "cargo", "clippy", "--all-targets", "--all-features", "--", "-D", "warnings", external=True
-        )
-        session.run("cargo", "test", "--release", external=True)
+        for command in (["fmt", "--check"], CLIPPY, ["test", "--release"]):
+            session.run("cargo", *command, external=True)
     wheels = Path(session.create_tmp()).resolve()
     for wheel in wheels.glob("*.whl"):
         wheel.unlink()
@@ -59,9 +57,8 @@ def native(session: nox.Session) -> None:
     (wheel,) = wheels.glob("*.whl")
     session.install(str(wheel), ".[all]", *group("test"))
     session.run("pytest", "accel/tests", "-c", "accel/pyproject.toml")
-    session.run(
-        "pytest", "-n", "auto", "--cov=tuned_digest", "--cov-report=", "--cov-fail-under=0", *session.posargs
-    )
+    unreported = ("--cov-report=", "--cov-fail-under=0")
+    session.run("pytest", "-n", "auto", "--cov=tuned_digest", *unreported, *session.posargs)
     session.run("coverage", "report", "--include=*/proof/native.py", "--omit=", "--fail-under=100")
 
 
