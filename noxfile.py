@@ -1,5 +1,6 @@
 """The project's sessions: ``nox -s NAME``; without a name, tests, lint and typing."""
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -15,6 +16,17 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 def group(name: str) -> list[str]:
     """List the requirements of a dependency group."""
     return list(nox.project.dependency_groups(PROJECT, name))
+
+
+def companion(session: nox.Session) -> str:
+    """Build the native companion's wheel."""
+    session.install("maturin>=1.9,<2")
+    wheels = Path(session.create_tmp()).resolve()
+    for wheel in wheels.glob("*.whl"):
+        wheel.unlink()
+    session.run("maturin", "build", "--release", "--manifest-path", "accel/Cargo.toml", "--out", str(wheels))
+    (wheel,) = wheels.glob("*.whl")
+    return str(wheel)
 
 
 @nox.session
@@ -46,16 +58,11 @@ def minimums(session: nox.Session) -> None:
 @nox.session
 def native(session: nox.Session) -> None:
     """Build the native companion, and run its own tests and the whole test suite on it; needs Rust."""
-    session.install("maturin>=1.9,<2")
     with session.chdir("accel"):
         for command in (["fmt", "--check"], CLIPPY, ["test", "--release"]):
             session.run("cargo", *command, external=True)
-    wheels = Path(session.create_tmp()).resolve()
-    for wheel in wheels.glob("*.whl"):
-        wheel.unlink()
-    session.run("maturin", "build", "--release", "--manifest-path", "accel/Cargo.toml", "--out", str(wheels))
-    (wheel,) = wheels.glob("*.whl")
-    session.install(str(wheel), ".[all]", *group("test"))
+    wheel = companion(session)
+    session.install(wheel, ".[all]", *group("test"))
     session.run("pytest", "accel/tests", "-c", "accel/pyproject.toml")
     unreported = ("--cov-report=", "--cov-fail-under=0")
     session.run("pytest", "-n", "auto", "--cov=tuned_digest", *unreported, *session.posargs)
@@ -99,4 +106,6 @@ def demo(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure what the project claims, side by side in one run."""
     session.install(".[all]", *group("test"))
+    if shutil.which("cargo"):
+        session.install(companion(session))
     session.run("python", "-m", "bench", *session.posargs)

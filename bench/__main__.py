@@ -21,7 +21,7 @@ from tuned_digest.proof import prove
 from tuned_digest.server.blobs import blobs_application
 from tuned_digest.tuning import ACCESS_TUNING
 
-from . import field
+from . import field, native
 from .table import held, measured_by, row, served, timed
 
 SERVER = ("tuned_digest", "serve", "--port", "0")
@@ -214,6 +214,7 @@ def main(arguments: Sequence[str]) -> int:
         "overload": field.overload,
         "hostile": field.hostile,
         "conformance": field.conformance,
+        "native": native.rows,
     }
     for client, connect in CLIENTS.items():
         rows[f"round trips {client}"] = partial(round_trips, client, connect)
