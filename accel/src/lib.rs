@@ -6,6 +6,7 @@
 //! memory and where lanes share it, and nowhere else.
 
 pub mod argon2;
+mod cores;
 mod job;
 mod memory;
 mod processor;

@@ -17,8 +17,13 @@ pub enum KernelName {
     Portable,
 }
 
-const ALL: [KernelName; 5] =
-    [KernelName::Avx512, KernelName::Avx2, KernelName::Sse2, KernelName::Neon, KernelName::Portable];
+const ALL: [KernelName; 5] = [
+    KernelName::Avx512,
+    KernelName::Avx2,
+    KernelName::Sse2,
+    KernelName::Neon,
+    KernelName::Portable,
+];
 
 impl fmt::Display for KernelName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,12 +90,19 @@ fn asked_for(asked: &str) -> Result<KernelName, String> {
             "{VARIABLE}={name}: this processor does not offer it; it offers {}",
             list(KernelName::all_offered())
         )),
-        None => Err(format!("{VARIABLE}={asked:?}: not a kernel; the kernels are {}", list(ALL))),
+        None => Err(format!(
+            "{VARIABLE}={asked:?}: not a kernel; the kernels are {}",
+            list(ALL)
+        )),
     }
 }
 
 fn list(names: impl IntoIterator<Item = KernelName>) -> String {
-    names.into_iter().map(|name| name.to_string()).collect::<Vec<_>>().join(", ")
+    names
+        .into_iter()
+        .map(|name| name.to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 #[cfg(test)]
@@ -109,8 +121,15 @@ mod tests {
     /// A kernel the processor lacks, and one that does not exist, are refused in a sentence.
     #[test]
     fn refusals() {
-        let lacking = ALL.into_iter().find(|name| !name.offered()).expect("no processor has both NEON and AVX2");
-        assert!(asked_for(&lacking.to_string()).unwrap_err().contains("does not offer it"));
+        let lacking = ALL
+            .into_iter()
+            .find(|name| !name.offered())
+            .expect("no processor has both NEON and AVX2");
+        assert!(
+            asked_for(&lacking.to_string())
+                .unwrap_err()
+                .contains("does not offer it")
+        );
         assert!(asked_for("mmx").unwrap_err().contains("not a kernel"));
     }
 }

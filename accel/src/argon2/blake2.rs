@@ -8,9 +8,21 @@ const VERSION: u32 = 0x13;
 
 /// Digest all inputs: the seed of every lane, `H_0`.
 pub(super) fn seed(password: &[u8], salt: &[u8], parameters: Parameters) -> [u8; OUTBYTES] {
-    let Parameters { variant, memory_kib, passes, lanes } = parameters;
+    let Parameters {
+        variant,
+        memory_kib,
+        passes,
+        lanes,
+    } = parameters;
     let mut state = Params::new().hash_length(OUTBYTES).to_state();
-    for number in [lanes, HASH_SIZE as u32, memory_kib, passes, VERSION, variant as u32] {
+    for number in [
+        lanes,
+        HASH_SIZE as u32,
+        memory_kib,
+        passes,
+        VERSION,
+        variant as u32,
+    ] {
         state.update(&number.to_le_bytes());
     }
     for input in [password, salt, b"", b""] {
@@ -34,7 +46,9 @@ pub(super) fn stretch(parts: &[&[u8]], output: &mut [u8]) {
     while size - written > OUTBYTES {
         output[written..written + STEP].copy_from_slice(&digest.as_bytes()[..STEP]);
         written += STEP;
-        digest = Params::new().hash_length((size - written).min(OUTBYTES)).hash(digest.as_bytes());
+        digest = Params::new()
+            .hash_length((size - written).min(OUTBYTES))
+            .hash(digest.as_bytes());
     }
     output[written..].copy_from_slice(digest.as_bytes());
 }

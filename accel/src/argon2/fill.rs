@@ -30,8 +30,14 @@ unsafe impl Sync for Memory {}
 
 impl Memory {
     pub(super) fn borrow(kernel: Kernel, parameters: Parameters) -> Result<Self, OutOfMemory> {
-        let size = usize::try_from(parameters.blocks()).ok().and_then(|n| n.checked_mul(BLOCK_SIZE));
-        Ok(Self { arena: borrow(size.ok_or(OutOfMemory)?)?, kernel, parameters })
+        let size = usize::try_from(parameters.blocks())
+            .ok()
+            .and_then(|n| n.checked_mul(BLOCK_SIZE));
+        Ok(Self {
+            arena: borrow(size.ok_or(OutOfMemory)?)?,
+            kernel,
+            parameters,
+        })
     }
 
     pub(super) fn parameters(&self) -> &Parameters {
@@ -44,7 +50,13 @@ impl Memory {
         let lane_length = (self.parameters.segment() * SLICES) as usize;
         debug_assert!(lane < self.parameters.lanes && (block as usize) < lane_length);
         // SAFETY: the arena has lanes times lane_length blocks.
-        unsafe { self.arena.start().as_ptr().cast::<Block>().add(lane as usize * lane_length + block as usize) }
+        unsafe {
+            self.arena
+                .start()
+                .as_ptr()
+                .cast::<Block>()
+                .add(lane as usize * lane_length + block as usize)
+        }
     }
 
     /// Write the first two blocks of every lane.
@@ -54,7 +66,7 @@ impl Memory {
             for block in 0..2 {
                 blake2::stretch(&[seed, &u32::to_le_bytes(block), &lane.to_le_bytes()], &mut bytes);
                 // SAFETY: a block of this memory, and nobody else is at it yet; every word is written.
-                let words = unsafe { self.block(lane, block).cast::<[u64; WORDS]>().as_mut_unchecked() };
+                let words = unsafe { &mut *self.block(lane, block).cast::<[u64; WORDS]>() };
                 for (word, value) in bytes.chunks_exact(8).enumerate() {
                     words[self.kernel.place(word)] = u64::from_le_bytes(value.try_into().expect("8 bytes"));
                 }
@@ -113,22 +125,30 @@ impl Memory {
         job: &Job,
     ) -> Result<(), Cancelled> {
         let length = self.parameters.segment();
-        let segments: [Segment; N] =
-            std::array::from_fn(|lane| Segment { pass, slice, lane: first_lane + lane as u32 });
+        let segments: [Segment; N] = std::array::from_fn(|lane| Segment {
+            pass,
+            slice,
+            lane: first_lane + lane as u32,
+        });
         let independent = match self.parameters.variant {
             Variant::D => false,
             Variant::I => true,
             Variant::Id => pass == 0 && slice < SLICES / 2,
         };
         let mut addresses: Vec<Addresses> = match independent {
-            true => segments.iter().map(|&segment| Addresses::new(self, segment)).collect(),
+            true => segments
+                .iter()
+                .map(|&segment| Addresses::new(self, segment))
+                .collect(),
             false => Vec::new(),
         };
         let first = if pass == 0 && slice == 0 { 2 } else { 0 };
         let over = pass > 0;
         // Where the next block of each lane goes, and the block before it and the one it is mixed with.
         let mut previous = segments.map(|segment| {
-            let before = (slice * length + first).checked_sub(1).unwrap_or(SLICES * length - 1);
+            let before = (slice * length + first)
+                .checked_sub(1)
+                .unwrap_or(SLICES * length - 1);
             self.block(segment.lane, before).cast_const()
         });
         let mut target = segments.map(|segment| self.block(segment.lane, slice * length + first));
@@ -152,7 +172,10 @@ impl Memory {
             for lane in 0..N {
                 // SAFETY: all three are blocks of this memory. The block before and the one mixed in are
                 // complete, and neither is the target, which nobody else is at.
-                unsafe { self.kernel.compress(previous[lane], mixed[lane], target[lane], over) };
+                unsafe {
+                    self.kernel
+                        .compress(previous[lane], mixed[lane], target[lane], over)
+                };
                 previous[lane] = target[lane];
                 if index + 1 < length {
                     target[lane] = self.block(segments[lane].lane, slice * length + index + 1);
@@ -179,11 +202,22 @@ impl Addresses {
     fn new(memory: &Memory, Segment { pass, slice, lane }: Segment) -> Self {
         let Parameters { variant, passes, .. } = memory.parameters;
         let mut input = Block::ZERO;
-        let facts = [pass.into(), lane.into(), slice.into(), memory.parameters.blocks(), passes.into(), variant as u64];
+        let facts = [
+            pass.into(),
+            lane.into(),
+            slice.into(),
+            memory.parameters.blocks(),
+            passes.into(),
+            variant as u64,
+        ];
         for (word, fact) in facts.into_iter().enumerate() {
             input.0[memory.kernel.place(word)] = fact;
         }
-        Self { input, words: Block::ZERO, batch: None }
+        Self {
+            input,
+            words: Block::ZERO,
+            batch: None,
+        }
     }
 
     /// Find the word of a block; indexes never go down.

@@ -66,7 +66,12 @@ impl Parameters {
             ));
         }
         // Each fits: the ranges end below 2**32.
-        Ok(Self { variant, memory_kib: memory_kib as u32, passes: passes as u32, lanes: lanes as u32 })
+        Ok(Self {
+            variant,
+            memory_kib: memory_kib as u32,
+            passes: passes as u32,
+            lanes: lanes as u32,
+        })
     }
 
     /// Count the blocks of a segment, the part of a lane in one slice.

@@ -19,19 +19,34 @@ pub(super) fn reference(parameters: &Parameters, segment: Segment, index: u32, r
     let Segment { pass, slice, lane } = segment;
     let length = parameters.segment();
     let (near, far) = (random as u32, (random >> 32) as u32);
-    let chosen = if pass == 0 && slice == 0 { lane } else { far % parameters.lanes };
+    let chosen = if pass == 0 && slice == 0 {
+        lane
+    } else {
+        far % parameters.lanes
+    };
     let complete = if pass == 0 { slice } else { SLICES - 1 } * length; // blocks of each lane in other slices
     let area = if chosen == lane {
         complete + index - 1 // all but the block before this one
     } else {
         complete - u32::from(index == 0)
     };
-    let square = u64::from(near) * u64::from(near) >> 32;
-    let back = (u64::from(area) * square >> 32) as u32;
-    let first = if pass == 0 { 0 } else { (slice + 1) % SLICES * length };
+    let square = (u64::from(near) * u64::from(near)) >> 32;
+    let back = ((u64::from(area) * square) >> 32) as u32;
+    let first = if pass == 0 {
+        0
+    } else {
+        (slice + 1) % SLICES * length
+    };
     let block = first + (area - 1 - back);
     let lane_length = length * SLICES;
-    (chosen, if block >= lane_length { block - lane_length } else { block })
+    (
+        chosen,
+        if block >= lane_length {
+            block - lane_length
+        } else {
+            block
+        },
+    )
 }
 
 #[cfg(test)]

@@ -9,7 +9,12 @@ fn expected(password: &[u8], salt: &[u8], parameters: Parameters) -> [u8; HASH_S
         Variant::I => argon2::Algorithm::Argon2i,
         Variant::Id => argon2::Algorithm::Argon2id,
     };
-    let costs = argon2::Params::new(parameters.memory_kib, parameters.passes, parameters.lanes, Some(HASH_SIZE));
+    let costs = argon2::Params::new(
+        parameters.memory_kib,
+        parameters.passes,
+        parameters.lanes,
+        Some(HASH_SIZE),
+    );
     let mut hash = [0; HASH_SIZE];
     argon2::Argon2::new(algorithm, argon2::Version::V0x13, costs.expect("in range"))
         .hash_password_into(password, salt, &mut hash)
@@ -52,7 +57,14 @@ fn threads_and_used_memory() {
         let parameters = Parameters::new(variant, 8192, 2, 5).expect("in range");
         let expected = expected(b"password", b"saltsalt", parameters);
         for threads in 1..7 {
-            let hash = hash(KernelName::Portable, b"password", b"saltsalt", parameters, threads, &Job::default());
+            let hash = hash(
+                KernelName::Portable,
+                b"password",
+                b"saltsalt",
+                parameters,
+                threads,
+                &Job::default(),
+            );
             assert_eq!(hash, Ok(expected));
         }
     }
@@ -66,8 +78,16 @@ fn cancelled() {
     for threads in [1, 2, 4] {
         let job = Job::default();
         std::thread::scope(|scope| {
-            let hash = scope
-                .spawn(|| hash(KernelName::Portable, b"password", b"saltsalt", parameters, threads, &job));
+            let hash = scope.spawn(|| {
+                hash(
+                    KernelName::Portable,
+                    b"password",
+                    b"saltsalt",
+                    parameters,
+                    threads,
+                    &job,
+                )
+            });
             std::thread::sleep(std::time::Duration::from_millis(20));
             job.cancel();
             assert_eq!(hash.join().expect("no panic"), Err(Failure::Cancelled));
@@ -80,9 +100,15 @@ fn cancelled() {
 /// Parameters outside RFC 9106 are refused, in a sentence.
 #[test]
 fn refused() {
-    for (memory, passes, lanes) in
-        [(7, 1, 1), (15, 1, 2), (8, 0, 1), (8, 1, 0), (1 << 32, 1, 1), (8, 1 << 32, 1), (1 << 31, 1, 1 << 24)]
-    {
+    for (memory, passes, lanes) in [
+        (7, 1, 1),
+        (15, 1, 2),
+        (8, 0, 1),
+        (8, 1, 0),
+        (1 << 32, 1, 1),
+        (8, 1 << 32, 1),
+        (1 << 31, 1, 1 << 24),
+    ] {
         assert!(Parameters::new(Variant::D, memory, passes, lanes).is_err());
     }
     assert!(Parameters::new(Variant::D, (1 << 32) - 1, (1 << 32) - 1, (1 << 24) - 1).is_ok());

@@ -1,13 +1,13 @@
 //! Who fills what when: threads take turns at groups of lanes, and no slice begins before the last is complete.
 #![allow(unsafe_code)]
 
-use std::num::NonZero;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 
 use super::SLICES;
 use super::fill::{LANES_IN_TURN, Memory};
+use crate::cores;
 use crate::job::{Cancelled, Job};
 
 /// Blocks in all passes up to which one thread is faster than the start of another.
@@ -23,7 +23,7 @@ pub(super) fn fill(memory: &Memory, threads: usize, job: &Job) -> Result<(), Can
     let threads = match threads.min(lanes as usize) {
         0 | 1 => 1,
         _ if blocks <= BLOCKS_FOR_ONE => 1,
-        several => several.min(cores()),
+        several => several.min(cores::usable()),
     };
     let turns = Turns::new(memory, threads as u32, job);
     thread::scope(|scope| {
@@ -33,19 +33,6 @@ pub(super) fn fill(memory: &Memory, threads: usize, job: &Job) -> Result<(), Can
         }
         turns.work()
     })
-}
-
-/// Count the cores this process may use, once.
-fn cores() -> usize {
-    static CORES: AtomicUsize = AtomicUsize::new(0);
-    match CORES.load(Ordering::Relaxed) {
-        0 => {
-            let cores = thread::available_parallelism().map_or(1, NonZero::get);
-            CORES.store(cores, Ordering::Relaxed);
-            cores
-        }
-        known => known,
-    }
 }
 
 struct Turns<'a> {
@@ -93,7 +80,10 @@ impl<'a> Turns<'a> {
             self.wait_for(slice * self.turns_per_slice)?;
             let first = (turn % self.turns_per_slice) as u32 * self.lanes_per_turn;
             let lanes = first..(first + self.lanes_per_turn).min(self.memory.parameters().lanes);
-            let (pass, slice) = ((slice / u64::from(SLICES)) as u32, (slice % u64::from(SLICES)) as u32);
+            let (pass, slice) = (
+                (slice / u64::from(SLICES)) as u32,
+                (slice % u64::from(SLICES)) as u32,
+            );
             // SAFETY: all turns of the slice before are done, and this turn is given out once.
             unsafe { self.memory.fill(pass, slice, lanes, self.job)? };
             let done = self.done.fetch_add(1, Ordering::AcqRel) + 1;
@@ -116,7 +106,11 @@ impl<'a> Turns<'a> {
             let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
             drop(self.opened.wait_while(gate, |()| !go_on()));
         }
-        if self.done.load(Ordering::Acquire) >= turns { Ok(()) } else { Err(Cancelled) }
+        if self.done.load(Ordering::Acquire) >= turns {
+            Ok(())
+        } else {
+            Err(Cancelled)
+        }
     }
 
     /// Wake those asleep. The lock makes sure that none is between its look and its sleep.

@@ -32,7 +32,11 @@ impl Arena {
     pub(crate) fn map(size: usize) -> Result<Self, OutOfMemory> {
         let size = size.checked_next_multiple_of(HUGE_PAGE).ok_or(OutOfMemory)?;
         match system::map(size, HUGE_PAGE) {
-            Some(start) => Ok(Self { start, size, mapped: true }),
+            Some(start) => Ok(Self {
+                start,
+                size,
+                mapped: true,
+            }),
             None => Err(OutOfMemory),
         }
     }
@@ -44,7 +48,11 @@ impl Arena {
     /// `OutOfMemory` when the allocator has none.
     pub(crate) fn allocate(size: usize) -> Result<Self, OutOfMemory> {
         let start = allocator::take(size).ok_or(OutOfMemory)?;
-        Ok(Self { start, size, mapped: false })
+        Ok(Self {
+            start,
+            size,
+            mapped: false,
+        })
     }
 
     /// Say where the memory starts.
@@ -99,7 +107,12 @@ mod allocator {
     /// `start` is from `take` with this size and not used any more.
     pub(super) unsafe fn give_back(start: NonNull<u8>, size: usize) {
         // SAFETY: `take` made the same layout.
-        unsafe { dealloc(start.as_ptr(), Layout::from_size_align_unchecked(size.max(1), ALIGNMENT)) }
+        unsafe {
+            dealloc(
+                start.as_ptr(),
+                Layout::from_size_align_unchecked(size.max(1), ALIGNMENT),
+            )
+        }
     }
 }
 
@@ -198,7 +211,10 @@ mod tests {
     /// Memory no system has is refused.
     #[test]
     fn refused() {
-        assert_eq!(Arena::map(isize::MAX as usize - (8 << 20)).err(), Some(OutOfMemory));
+        assert_eq!(
+            Arena::map(isize::MAX as usize - (8 << 20)).err(),
+            Some(OutOfMemory)
+        );
         assert_eq!(Arena::map(usize::MAX).err(), Some(OutOfMemory));
         assert_eq!(Arena::allocate(isize::MAX as usize).err(), Some(OutOfMemory));
     }

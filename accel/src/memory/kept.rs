@@ -111,8 +111,11 @@ impl Kept {
         {
             return kept;
         }
-        let mine: *mut Self =
-            Box::leak(Box::new(Self { process, shelf: Mutex::default(), emptied: Condvar::new() }));
+        let mine: *mut Self = Box::leak(Box::new(Self {
+            process,
+            shelf: Mutex::default(),
+            emptied: Condvar::new(),
+        }));
         match HERE.compare_exchange(found, mine, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
                 // SAFETY: as above. In a child this is the parent's: what it kept is unmapped here, unless a
@@ -162,10 +165,16 @@ impl Kept {
         let off = shelf.make_room(arena.size());
         shelf.arenas.push((arena, Instant::now()));
         if !shelf.timer {
-            let started = std::thread::Builder::new().name("tuned-digest-idle".into()).spawn(|| self.wait_idle());
+            let started = std::thread::Builder::new()
+                .name("tuned-digest-idle".into())
+                .spawn(|| self.wait_idle());
             shelf.timer = started.is_ok();
         }
-        let homeless = if shelf.timer { Vec::new() } else { std::mem::take(&mut shelf.arenas) };
+        let homeless = if shelf.timer {
+            Vec::new()
+        } else {
+            std::mem::take(&mut shelf.arenas)
+        };
         drop(shelf);
         drop((off, homeless));
     }
@@ -181,7 +190,11 @@ impl Kept {
                 drop(arena);
                 shelf = self.lock();
             } else {
-                shelf = self.emptied.wait_timeout(shelf, left).unwrap_or_else(PoisonError::into_inner).0;
+                shelf = self
+                    .emptied
+                    .wait_timeout(shelf, left)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
             }
         }
         shelf.timer = false;
@@ -200,7 +213,13 @@ mod tests {
 
     fn arenas(sizes: &[usize]) -> Shelf {
         let since = Instant::now();
-        Shelf { arenas: sizes.iter().map(|&s| (Arena::map(s).expect("memory"), since)).collect(), timer: false }
+        Shelf {
+            arenas: sizes
+                .iter()
+                .map(|&s| (Arena::map(s).expect("memory"), since))
+                .collect(),
+            timer: false,
+        }
     }
 
     /// What is kept stays below the bound: the longest unused goes first.
@@ -218,8 +237,11 @@ mod tests {
     /// Memory is kept after use, found again, never for a hash far smaller, and gone after `release`.
     #[test]
     fn kept_and_found_again() {
-        let kept: &'static Kept =
-            Box::leak(Box::new(Kept { process: 0, shelf: Mutex::default(), emptied: Condvar::new() }));
+        let kept: &'static Kept = Box::leak(Box::new(Kept {
+            process: 0,
+            shelf: Mutex::default(),
+            emptied: Condvar::new(),
+        }));
         assert!(kept.take(4 << 20).is_none());
         let arena = Arena::map(32 << 20).expect("memory");
         let start = arena.start();

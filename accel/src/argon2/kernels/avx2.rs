@@ -4,8 +4,8 @@
 //! A turn is then a change of names and at most one exchange of two halves of a vector.
 
 use std::arch::x86_64::{
-    __m256i, _mm256_add_epi64, _mm256_load_si256, _mm256_mul_epu32, _mm256_or_si256, _mm256_permute4x64_epi64,
-    _mm256_setr_epi8, _mm256_shuffle_epi8, _mm256_shuffle_epi32, _mm256_srli_epi64,
+    __m256i, _mm256_add_epi64, _mm256_load_si256, _mm256_mul_epu32, _mm256_or_si256,
+    _mm256_permute4x64_epi64, _mm256_setr_epi8, _mm256_shuffle_epi8, _mm256_shuffle_epi32, _mm256_srli_epi64,
     _mm256_store_si256, _mm256_xor_si256,
 };
 
@@ -45,7 +45,10 @@ impl Vector for Four {
     unsafe fn add_product(self, other: Self) -> Self {
         avx2!({
             let product = _mm256_mul_epu32(self.0, other.0);
-            Self(_mm256_add_epi64(_mm256_add_epi64(self.0, other.0), _mm256_add_epi64(product, product)))
+            Self(_mm256_add_epi64(
+                _mm256_add_epi64(self.0, other.0),
+                _mm256_add_epi64(product, product),
+            ))
         })
     }
 
@@ -78,7 +81,10 @@ impl Vector for Four {
 
     #[inline(always)]
     unsafe fn rotate_63(self) -> Self {
-        avx2!(Self(_mm256_or_si256(_mm256_srli_epi64::<63>(self.0), _mm256_add_epi64(self.0, self.0))))
+        avx2!(Self(_mm256_or_si256(
+            _mm256_srli_epi64::<63>(self.0),
+            _mm256_add_epi64(self.0, self.0)
+        )))
     }
 }
 
@@ -111,12 +117,16 @@ impl Shape<2> for Fours {
 
     #[inline(always)]
     unsafe fn turn_row<const BY: usize>(quad: [Four; 2]) -> [Four; 2] {
-        turn!(quad, BY, |v: Four| avx2!(Four(_mm256_shuffle_epi32::<0b01_00_11_10>(v.0)))) // along c0
+        turn!(quad, BY, |v: Four| avx2!(Four(_mm256_shuffle_epi32::<
+            0b01_00_11_10,
+        >(v.0)))) // along c0
     }
 
     #[inline(always)]
     unsafe fn turn_column<const BY: usize>(quad: [Four; 2]) -> [Four; 2] {
-        turn!(quad, BY, |v: Four| avx2!(Four(_mm256_permute4x64_epi64::<0b01_00_11_10>(v.0)))) // along r0
+        turn!(quad, BY, |v: Four| avx2!(Four(_mm256_permute4x64_epi64::<
+            0b01_00_11_10,
+        >(v.0)))) // along r0
     }
 }
 
@@ -130,7 +140,12 @@ pub(super) fn place(word: usize) -> usize {
 ///
 /// As for `super::Compress`, AVX2 included.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn compress(previous: *const Block, reference: *const Block, target: *mut Block, over: bool) {
+pub(super) unsafe fn compress(
+    previous: *const Block,
+    reference: *const Block,
+    target: *mut Block,
+    over: bool,
+) {
     // SAFETY: as the caller's.
     unsafe { compress_with::<Fours, 2>(previous, reference, target, over) }
 }

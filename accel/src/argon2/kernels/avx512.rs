@@ -45,7 +45,10 @@ impl Vector for Eight {
     unsafe fn add_product(self, other: Self) -> Self {
         avx512!({
             let product = _mm512_mul_epu32(self.0, other.0);
-            Self(_mm512_add_epi64(_mm512_add_epi64(self.0, other.0), _mm512_add_epi64(product, product)))
+            Self(_mm512_add_epi64(
+                _mm512_add_epi64(self.0, other.0),
+                _mm512_add_epi64(product, product),
+            ))
         })
     }
 
@@ -117,7 +120,12 @@ pub(super) fn place(word: usize) -> usize {
 ///
 /// As for `super::Compress`, AVX-512F included.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn compress(previous: *const Block, reference: *const Block, target: *mut Block, over: bool) {
+pub(super) unsafe fn compress(
+    previous: *const Block,
+    reference: *const Block,
+    target: *mut Block,
+    over: bool,
+) {
     // SAFETY: as the caller's.
     unsafe { compress_with::<Eights, 4>(previous, reference, target, over) }
 }

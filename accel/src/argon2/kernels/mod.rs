@@ -12,6 +12,7 @@
 //! words serves both rounds with nothing moved between them. Blocks are kept in memory in that order;
 //! only the first two and the last of a lane are ever read or written word by word, through [`Kernel::place`].
 #![allow(unsafe_code)]
+#![allow(clippy::needless_range_loop)] // loops over several arrays at once, all of them unrolled
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -60,14 +61,29 @@ impl Kernel {
     pub(crate) fn of(name: KernelName) -> Self {
         match name {
             #[cfg(target_arch = "x86_64")]
-            KernelName::Avx512 => Self { compress: avx512::compress, place: avx512::place },
+            KernelName::Avx512 => Self {
+                compress: avx512::compress,
+                place: avx512::place,
+            },
             #[cfg(target_arch = "x86_64")]
-            KernelName::Avx2 => Self { compress: avx2::compress, place: avx2::place },
+            KernelName::Avx2 => Self {
+                compress: avx2::compress,
+                place: avx2::place,
+            },
             #[cfg(target_arch = "x86_64")]
-            KernelName::Sse2 => Self { compress: sse2::compress, place: natural },
+            KernelName::Sse2 => Self {
+                compress: sse2::compress,
+                place: natural,
+            },
             #[cfg(target_arch = "aarch64")]
-            KernelName::Neon => Self { compress: neon::compress, place: natural },
-            _ => Self { compress: portable::compress, place: natural },
+            KernelName::Neon => Self {
+                compress: neon::compress,
+                place: natural,
+            },
+            _ => Self {
+                compress: portable::compress,
+                place: natural,
+            },
         }
     }
 
@@ -166,7 +182,11 @@ unsafe fn compress_with<S: Shape<K>, const K: usize>(
     target: *mut Block,
     over: bool,
 ) {
-    let (previous, reference, target) = (previous.cast::<u64>(), reference.cast::<u64>(), target.cast::<u64>());
+    let (previous, reference, target) = (
+        previous.cast::<u64>(),
+        reference.cast::<u64>(),
+        target.cast::<u64>(),
+    );
     let mut between = Block::ZERO;
     let between = between.0.as_mut_ptr();
     let size = S::V::WORDS;

@@ -58,7 +58,9 @@ impl Vector for Pair {
 
     #[inline(always)]
     unsafe fn rotate_32(self) -> Self {
-        neon!(Self(vreinterpretq_u64_u32(vrev64q_u32(vreinterpretq_u32_u64(self.0)))))
+        neon!(Self(vreinterpretq_u64_u32(vrev64q_u32(vreinterpretq_u32_u64(
+            self.0
+        )))))
     }
 
     #[inline(always)]
@@ -83,7 +85,12 @@ pairs_in_natural_order!(Pairs, Pair);
 /// # Safety
 ///
 /// As for `super::Compress`.
-pub(super) unsafe fn compress(previous: *const Block, reference: *const Block, target: *mut Block, over: bool) {
+pub(super) unsafe fn compress(
+    previous: *const Block,
+    reference: *const Block,
+    target: *mut Block,
+    over: bool,
+) {
     // SAFETY: as the caller's.
     unsafe { compress_with::<Pairs, 2>(previous, reference, target, over) }
 }

@@ -41,7 +41,9 @@ impl Vector for Pair {
     #[inline(always)]
     unsafe fn add_product(self, other: Self) -> Self {
         const LOW: u64 = 0xffff_ffff;
-        self.each(other, |x, y| x.wrapping_add(y).wrapping_add(((x & LOW) * (y & LOW)) << 1))
+        self.each(other, |x, y| {
+            x.wrapping_add(y).wrapping_add(((x & LOW) * (y & LOW)) << 1)
+        })
     }
 
     #[inline(always)]
@@ -71,7 +73,12 @@ pairs_in_natural_order!(Pairs, Pair);
 /// # Safety
 ///
 /// As for `super::Compress`.
-pub(super) unsafe fn compress(previous: *const Block, reference: *const Block, target: *mut Block, over: bool) {
+pub(super) unsafe fn compress(
+    previous: *const Block,
+    reference: *const Block,
+    target: *mut Block,
+    over: bool,
+) {
     // SAFETY: as the caller's; no instruction is needed that a processor may lack.
     unsafe { compress_with::<Pairs, 2>(previous, reference, target, over) }
 }

@@ -8,7 +8,9 @@ fn blocks() -> impl Strategy<Value = [Block; 3]> {
         seeds.map(|seed| {
             let mut x = seed;
             Block(std::array::from_fn(|_| {
-                x = x.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+                x = x
+                    .wrapping_mul(0x5851_f42d_4c95_7f2d)
+                    .wrapping_add(0x1405_7b7e_f767_814f);
                 x ^ x >> 29
             }))
         })
