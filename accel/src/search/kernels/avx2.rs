@@ -7,7 +7,7 @@ use std::arch::x86_64::{
     _mm256_srli_epi32, _mm256_xor_si256,
 };
 
-use super::{Fixed, Lanes, scan_with};
+use super::{Fixed, Lanes, Two, scan_with};
 
 /// Use AVX2's instructions.
 macro_rules! avx2 {
@@ -109,5 +109,5 @@ impl Lanes for Eight {
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn scan(fixed: &Fixed, first: u64, end: u64, mask: u32) -> Option<u64> {
     // SAFETY: as the caller's.
-    unsafe { scan_with::<Eight>(fixed, first, end, mask) }
+    unsafe { scan_with::<Two<Eight>>(fixed, first, end, mask) }
 }

@@ -5,7 +5,7 @@ use std::arch::x86_64::{
     _mm512_sll_epi32, _mm512_srl_epi32, _mm512_testn_epi32_mask, _mm512_xor_si512,
 };
 
-use super::{Fixed, Lanes, scan_with};
+use super::{Fixed, Lanes, Two, scan_with};
 
 /// Use AVX-512's instructions.
 macro_rules! avx512 {
@@ -86,5 +86,5 @@ impl Lanes for Sixteen {
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn scan(fixed: &Fixed, first: u64, end: u64, mask: u32) -> Option<u64> {
     // SAFETY: as the caller's.
-    unsafe { scan_with::<Sixteen>(fixed, first, end, mask) }
+    unsafe { scan_with::<Two<Sixteen>>(fixed, first, end, mask) }
 }

@@ -147,6 +147,81 @@ trait Lanes: Copy {
     unsafe fn without(self, mask: Self) -> u32;
 }
 
+/// Two vectors at a time: one is mixed while the other's result is awaited.
+#[derive(Clone, Copy)]
+struct Two<L>(L, L);
+
+/// Use two vectors in turn.
+macro_rules! both {
+    ($first:expr, $second:expr) => {
+        // SAFETY: the caller vouches for the processor.
+        unsafe { Self($first, $second) }
+    };
+}
+
+impl<L: Lanes> Lanes for Two<L> {
+    const COUNT: u64 = 2 * L::COUNT;
+
+    #[inline(always)]
+    unsafe fn all(word: u32) -> Self {
+        both!(L::all(word), L::all(word))
+    }
+
+    #[inline(always)]
+    unsafe fn count_from(first: u32) -> Self {
+        both!(
+            L::count_from(first),
+            L::count_from(first.wrapping_add(L::COUNT as u32))
+        )
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        both!(self.0.add(other.0), self.1.add(other.1))
+    }
+
+    #[inline(always)]
+    unsafe fn xor(self, other: Self) -> Self {
+        both!(self.0.xor(other.0), self.1.xor(other.1))
+    }
+
+    #[inline(always)]
+    unsafe fn shift_up(self, bits: u32) -> Self {
+        both!(self.0.shift_up(bits), self.1.shift_up(bits))
+    }
+
+    #[inline(always)]
+    unsafe fn shift_down(self, bits: u32) -> Self {
+        both!(self.0.shift_down(bits), self.1.shift_down(bits))
+    }
+
+    #[inline(always)]
+    unsafe fn rotate_16(self) -> Self {
+        both!(self.0.rotate_16(), self.1.rotate_16())
+    }
+
+    #[inline(always)]
+    unsafe fn rotate_12(self) -> Self {
+        both!(self.0.rotate_12(), self.1.rotate_12())
+    }
+
+    #[inline(always)]
+    unsafe fn rotate_8(self) -> Self {
+        both!(self.0.rotate_8(), self.1.rotate_8())
+    }
+
+    #[inline(always)]
+    unsafe fn rotate_7(self) -> Self {
+        both!(self.0.rotate_7(), self.1.rotate_7())
+    }
+
+    #[inline(always)]
+    unsafe fn without(self, mask: Self) -> u32 {
+        // SAFETY: the caller vouches for the processor.
+        unsafe { self.0.without(mask.0) | self.1.without(mask.1) << L::COUNT }
+    }
+}
+
 /// A message in every lane.
 struct Scanner<'a, L> {
     fixed: &'a Fixed,

@@ -6,7 +6,7 @@ use std::arch::x86_64::{
     _mm_shufflelo_epi16, _mm_sll_epi32, _mm_slli_epi32, _mm_srl_epi32, _mm_srli_epi32, _mm_xor_si128,
 };
 
-use super::{Fixed, Lanes, scan_with};
+use super::{Fixed, Lanes, Two, scan_with};
 
 /// Use SSE2's instructions.
 macro_rules! sse2 {
@@ -100,5 +100,5 @@ impl Lanes for Four {
 /// None is asked for: every x86-64 processor offers SSE2.
 pub(super) unsafe fn scan(fixed: &Fixed, first: u64, end: u64, mask: u32) -> Option<u64> {
     // SAFETY: SSE2 is part of x86-64.
-    unsafe { scan_with::<Four>(fixed, first, end, mask) }
+    unsafe { scan_with::<Two<Four>>(fixed, first, end, mask) }
 }
