@@ -26,6 +26,8 @@ mod sse2;
 #[cfg(test)]
 mod tests;
 
+use std::mem::MaybeUninit;
+
 use crate::processor::KernelName;
 
 /// 64-bit words in a block.
@@ -187,11 +189,12 @@ unsafe fn compress_with<S: Shape<K>, const K: usize>(
         reference.cast::<u64>(),
         target.cast::<u64>(),
     );
-    let mut between = Block::ZERO;
-    let between = between.0.as_mut_ptr();
+    let mut between = MaybeUninit::<Block>::uninit();
+    let between = between.as_mut_ptr().cast::<u64>();
     let size = S::V::WORDS;
     // SAFETY: the caller vouches for the blocks and the processor. Vectors are numbered below
-    // WORDS / size, so every access lies inside its block; `between` is a block of this function.
+    // WORDS / size, so every access lies inside its block; `between` is a block of this
+    // function, written by the row rounds before the column rounds read it.
     unsafe {
         for bundle in 0..S::BUNDLES {
             let mut quads = [[S::V::load(previous); K]; 4];

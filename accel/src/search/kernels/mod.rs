@@ -350,45 +350,65 @@ unsafe fn compress<L: Lanes>(
         for i in 0..4 {
             (a[i], b[i]) = (chaining[i], chaining[4 + i]);
         }
-        let mut c = [L::all(IV[0]), L::all(IV[1]), L::all(IV[2]), L::all(IV[3])];
-        let mut d = [
+        let c = [L::all(IV[0]), L::all(IV[1]), L::all(IV[2]), L::all(IV[3])];
+        let d = [
             L::all(chunk as u32),
             L::all((chunk >> 32) as u32),
             L::all(size),
             L::all(flags),
         ];
-        for order in SCHEDULE {
-            mix(
-                &mut a,
-                &mut b,
-                &mut c,
-                &mut d,
-                words,
-                [order[0], order[2], order[4], order[6]],
-                [order[1], order[3], order[5], order[7]],
-            );
-            // The diagonals, as columns.
-            b = [b[1], b[2], b[3], b[0]];
-            c = [c[2], c[3], c[0], c[1]];
-            d = [d[3], d[0], d[1], d[2]];
-            mix(
-                &mut a,
-                &mut b,
-                &mut c,
-                &mut d,
-                words,
-                [order[8], order[10], order[12], order[14]],
-                [order[9], order[11], order[13], order[15]],
-            );
-            b = [b[3], b[0], b[1], b[2]];
-            c = [c[2], c[3], c[0], c[1]];
-            d = [d[1], d[2], d[3], d[0]];
-        }
+        let mut state = [a, b, c, d];
+        round::<L, 0>(&mut state, words);
+        round::<L, 1>(&mut state, words);
+        round::<L, 2>(&mut state, words);
+        round::<L, 3>(&mut state, words);
+        round::<L, 4>(&mut state, words);
+        round::<L, 5>(&mut state, words);
+        round::<L, 6>(&mut state, words);
+        let [a, b, c, d] = state;
         let mut output = [a[0]; 8];
         for i in 0..4 {
             (output[i], output[4 + i]) = (a[i].xor(c[i]), b[i].xor(d[i]));
         }
         output
+    }
+}
+
+/// Do a round: the columns, then the diagonals as columns. The number of the round is part of the type, so
+/// that the order of its words is known to the compiler.
+///
+/// # Safety
+///
+/// As for [`Lanes`].
+#[inline(always)]
+unsafe fn round<L: Lanes, const ROUND: usize>(state: &mut [[L; 4]; 4], words: &[L; WORDS]) {
+    let order = const { SCHEDULE[ROUND] };
+    // SAFETY: the caller vouches for the processor.
+    unsafe {
+        mix(
+            state,
+            words,
+            [order[0], order[2], order[4], order[6]],
+            [order[1], order[3], order[5], order[7]],
+        );
+        let [_, b, c, d] = state;
+        (*b, *c, *d) = (
+            [b[1], b[2], b[3], b[0]],
+            [c[2], c[3], c[0], c[1]],
+            [d[3], d[0], d[1], d[2]],
+        );
+        mix(
+            state,
+            words,
+            [order[8], order[10], order[12], order[14]],
+            [order[9], order[11], order[13], order[15]],
+        );
+        let [_, b, c, d] = state;
+        (*b, *c, *d) = (
+            [b[3], b[0], b[1], b[2]],
+            [c[2], c[3], c[0], c[1]],
+            [d[1], d[2], d[3], d[0]],
+        );
     }
 }
 
@@ -399,10 +419,7 @@ unsafe fn compress<L: Lanes>(
 /// As for [`Lanes`].
 #[inline(always)]
 unsafe fn mix<L: Lanes>(
-    a: &mut [L; 4],
-    b: &mut [L; 4],
-    c: &mut [L; 4],
-    d: &mut [L; 4],
+    [a, b, c, d]: &mut [[L; 4]; 4],
     words: &[L; WORDS],
     first: [usize; 4],
     second: [usize; 4],
