@@ -105,12 +105,12 @@ def test_one_thread_starts_none():
     """A hash on one thread, in memory that is not kept, starts no thread; nor does a search."""
     code = """
         import os, tuned_digest_native as native
-        threads = lambda: int(next(l for l in open("/proc/self/status") if l.startswith("Threads")).split()[1])
-        counts = [threads()]
-        native.argon2(b"password", b"saltsalt", variant="argon2d", memory_kib=1024, passes=9, lanes=4, threads=1)
-        counts.append(threads())
+        tuning = {"variant": "argon2d", "memory_kib": 1024, "passes": 9, "lanes": 4}
+        counts = [len(os.listdir("/proc/self/task"))]
+        native.argon2(b"password", b"saltsalt", **tuning, threads=1)
+        counts.append(len(os.listdir("/proc/self/task")))
         native.search(b"string", bits=20, threads=1)
-        counts.append(threads())
+        counts.append(len(os.listdir("/proc/self/task")))
         print(counts)
     """
     assert run(code) == "[1, 1, 1]"
@@ -120,7 +120,8 @@ def test_process_ends_with_memory_kept():
     """The thread that waits with kept memory does not keep a process from ending."""
     code = """
         import tuned_digest_native as native
-        native.argon2(b"password", b"saltsalt", variant="argon2d", memory_kib=8192, passes=1, lanes=1, threads=1)
+        tuning = {"variant": "argon2d", "memory_kib": 8192, "passes": 1, "lanes": 1}
+        native.argon2(b"password", b"saltsalt", **tuning, threads=1)
         print(native.held_kib())
     """
     begun = time.monotonic()
@@ -176,7 +177,9 @@ def test_child_gets_no_content():
         return size >= TUNING["memory_kib"] and " wf" in mapping.partition("VmFlags:")[2].partition("\n")[0]
 
     def mappings():
-        return re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.M)[1:]
+        return re.split(
+            r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.MULTILINE
+        )[1:]
 
     assert not any(map(is_kept_from_children, mappings()))
     native.argon2(b"password", b"saltsalt", **TUNING, threads=1)
@@ -193,10 +196,12 @@ def test_import_is_cheap():
 
 
 KERNELS = ["avx512", "avx2", "sse2", "neon", "portable"]
-KERNEL = (
-    "import tuned_digest_native as native; print(native.kernel(), native.argon2(b'password', b'saltsalt', "
-    "variant='argon2d', memory_kib=8192, passes=1, lanes=2, threads=1).hex(), native.search(b'string', bits=16, threads=1))"
-)
+KERNEL = """
+    import tuned_digest_native as native
+    tuning = {"variant": "argon2d", "memory_kib": 8192, "passes": 1, "lanes": 2}
+    hashed = native.argon2(b"password", b"saltsalt", **tuning, threads=1)
+    print(native.kernel(), hashed.hex(), native.search(b"string", bits=16, threads=1))
+"""
 
 
 @pytest.mark.parametrize("name", KERNELS)

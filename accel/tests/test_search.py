@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 import tuned_digest_native as native
 
+OUT_OF_RANGE = r"not (an Argon2 variant|-?\d+)$|is not an|out of range"
+
 
 def reaches(string, n, bits):
     """Say what a verifier says."""
@@ -30,7 +32,7 @@ def text(length, seed=0):
 @pytest.mark.parametrize("chunk", range(6))
 def test_every_length(chunk):
     """Whatever blocks and chunks the number falls into, the smallest is found, and holds."""
-    lengths = [*range(0, 68), *range(120, 132), *range(500, 520), *range(948, 1024)]
+    lengths = [*range(68), *range(120, 132), *range(500, 520), *range(948, 1024)]
     for length in (chunk * 1024 + rest for rest in lengths):
         string = text(length)
         n = native.search(string, bits=4, threads=1)
@@ -76,8 +78,7 @@ def test_watched_and_cancelled(length):
 
     def search():
         with pytest.raises(native.Cancelled):
-            while True:  # 32 zero bits may be found
-                native.search(text(length), bits=32, threads=2, job=job)
+            native.search(text(length), bits=32, threads=2, job=job)
         stopped.append(time.perf_counter())
 
     thread = threading.Thread(target=search)
@@ -109,12 +110,12 @@ def test_counts_what_it_tried():
 )
 def test_outside_the_ranges(wrong):
     """An argument out of range is a ValueError."""
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=OUT_OF_RANGE):
         native.search(b"string", **{"bits": 1, "threads": 1} | wrong)
 
 
 @pytest.mark.parametrize(("n", "bits"), [(0, 0), (0, 33), (-1, 1), (2**32, 1)])
 def test_holds_outside_the_ranges(n, bits):
     """A number or bits out of range are a ValueError."""
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=OUT_OF_RANGE):
         native.search_holds(b"string", n, bits=bits)

@@ -53,8 +53,8 @@ def argon2(
         memory_kib: Memory, KiB; at least 8 per lane.
         passes: Passes over the memory.
         lanes: Lanes the memory is split into.
-        threads: Threads at most, the calling one among them; never more are used than lanes or usable cores,
-            and no more than one for a few MiB of work.
+        threads: Threads at most, the calling one among them; never more are used than lanes or usable
+            cores, and no more than one for a few MiB of work.
         job: Watches and stops the work.
 
     Returns:
@@ -86,8 +86,8 @@ def search(
         The number, or None if no number below ``candidates`` will do.
 
     Raises:
-        ValueError: If an argument is out of range, or ``TUNED_DIGEST_KERNEL`` names a kernel that the processor
-            does not offer.
+        ValueError: If an argument is out of range, or ``TUNED_DIGEST_KERNEL`` names a kernel that the
+            processor does not offer.
         Cancelled: If the job was cancelled.
     """
 

@@ -1,20 +1,29 @@
 //! The ends of Argon2: BLAKE2b before the memory is filled and after (RFC 9106 sections 3.2 and 3.3).
 
-use blake2b_simd::{OUTBYTES, Params};
+use blake2::digest::consts::U32;
+use blake2::{Blake2b, Blake2b512, Digest};
 
+use super::kernels::BLOCK_SIZE;
 use super::{HASH_SIZE, Parameters};
 
 const VERSION: u32 = 0x13;
 
-/// Digest all inputs: the seed of every lane, `H_0`.
-pub(super) fn seed(password: &[u8], salt: &[u8], parameters: Parameters) -> [u8; OUTBYTES] {
+/// Bytes of the longest BLAKE2b digest, and how many of them a longer output takes from each.
+const LONGEST: usize = 64;
+const TAKEN: usize = LONGEST / 2;
+
+/// What every lane begins with, `H_0`.
+pub(super) type Seed = [u8; LONGEST];
+
+/// Digest all inputs.
+pub(super) fn seed(password: &[u8], salt: &[u8], parameters: Parameters) -> Seed {
     let Parameters {
         variant,
         memory_kib,
         passes,
         lanes,
     } = parameters;
-    let mut state = Params::new().hash_length(OUTBYTES).to_state();
+    let mut state = Blake2b512::new();
     for number in [
         lanes,
         HASH_SIZE as u32,
@@ -23,32 +32,39 @@ pub(super) fn seed(password: &[u8], salt: &[u8], parameters: Parameters) -> [u8;
         VERSION,
         variant as u32,
     ] {
-        state.update(&number.to_le_bytes());
+        state.update(number.to_le_bytes());
     }
     for input in [password, salt, b"", b""] {
-        state.update(&(input.len() as u32).to_le_bytes());
+        state.update((input.len() as u32).to_le_bytes()); // at most 2**32 - 1, as checked before
         state.update(input);
     }
-    *state.finalize().as_array()
+    state.finalize().into()
 }
 
-/// Digest parts into any number of bytes: `H'`.
-pub(super) fn stretch(parts: &[&[u8]], output: &mut [u8]) {
-    const STEP: usize = OUTBYTES / 2;
-    let size = output.len();
-    let mut state = Params::new().hash_length(size.min(OUTBYTES)).to_state();
-    state.update(&(size as u32).to_le_bytes());
-    for part in parts {
-        state.update(part);
+/// Digest a seed to one of the first blocks of a lane: `H'` of 1 KiB.
+pub(super) fn first_block(seed: &Seed, block: u32, lane: u32) -> [u8; BLOCK_SIZE] {
+    let mut output = [0; BLOCK_SIZE];
+    let state = Blake2b512::new()
+        .chain_update((BLOCK_SIZE as u32).to_le_bytes())
+        .chain_update(seed);
+    let mut digest = state
+        .chain_update(block.to_le_bytes())
+        .chain_update(lane.to_le_bytes())
+        .finalize();
+    let (taken, last) = output.split_at_mut(BLOCK_SIZE - LONGEST);
+    for part in taken.chunks_exact_mut(TAKEN) {
+        part.copy_from_slice(&digest[..TAKEN]);
+        digest = Blake2b512::digest(digest);
     }
-    let mut digest = state.finalize();
-    let mut written = 0;
-    while size - written > OUTBYTES {
-        output[written..written + STEP].copy_from_slice(&digest.as_bytes()[..STEP]);
-        written += STEP;
-        digest = Params::new()
-            .hash_length((size - written).min(OUTBYTES))
-            .hash(digest.as_bytes());
-    }
-    output[written..].copy_from_slice(digest.as_bytes());
+    last.copy_from_slice(&digest);
+    output
+}
+
+/// Digest the sum of the last blocks to the hash: `H'` of 32 bytes.
+pub(super) fn hash(sum: &[u8; BLOCK_SIZE]) -> [u8; HASH_SIZE] {
+    Blake2b::<U32>::new()
+        .chain_update((HASH_SIZE as u32).to_le_bytes())
+        .chain_update(sum)
+        .finalize()
+        .into()
 }

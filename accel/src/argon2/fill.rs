@@ -1,7 +1,7 @@
 //! The memory of a hash, and how a segment of it is filled (RFC 9106 section 3.4).
 #![allow(unsafe_code)]
 
-use super::kernels::{Block, Kernel, WORDS};
+use super::kernels::{BLOCK_SIZE, Block, Kernel, WORDS};
 use super::reference::{Segment, reference};
 use super::{HASH_SIZE, Parameters, SLICES, Variant, blake2};
 use crate::job::{Cancelled, Job};
@@ -14,7 +14,6 @@ pub(super) const LANES_IN_TURN: u32 = 4;
 /// Blocks of each lane between two looks at the job: some hundredths of a millisecond.
 const BLOCKS_PER_LOOK: u32 = 64;
 
-const BLOCK_SIZE: usize = size_of::<Block>();
 const ADDRESSES: u32 = WORDS as u32;
 
 /// The blocks of one hash, lane after lane.
@@ -60,11 +59,10 @@ impl Memory {
     }
 
     /// Write the first two blocks of every lane.
-    pub(super) fn begin(&self, seed: &[u8]) {
-        let mut bytes = [0; BLOCK_SIZE];
+    pub(super) fn begin(&self, seed: &blake2::Seed) {
         for lane in 0..self.parameters.lanes {
             for block in 0..2 {
-                blake2::stretch(&[seed, &u32::to_le_bytes(block), &lane.to_le_bytes()], &mut bytes);
+                let bytes = blake2::first_block(seed, block, lane);
                 // SAFETY: a block of this memory, and nobody else is at it yet; every word is written.
                 let words = unsafe { &mut *self.block(lane, block).cast::<[u64; WORDS]>() };
                 for (word, value) in bytes.chunks_exact(8).enumerate() {
@@ -86,9 +84,7 @@ impl Memory {
         for (word, value) in bytes.chunks_exact_mut(8).enumerate() {
             value.copy_from_slice(&sum.0[self.kernel.place(word)].to_le_bytes());
         }
-        let mut hash = [0; HASH_SIZE];
-        blake2::stretch(&[&bytes], &mut hash);
-        hash
+        blake2::hash(&bytes)
     }
 
     /// Fill the segments of some lanes in one slice, a block of each in turn.

@@ -33,6 +33,9 @@ use crate::processor::KernelName;
 /// 64-bit words in a block.
 pub(crate) const WORDS: usize = 128;
 
+/// Bytes of a block.
+pub(crate) const BLOCK_SIZE: usize = size_of::<Block>();
+
 /// A block of 1 KiB, its words in the order of the kernel that fills it.
 #[repr(C, align(64))]
 #[derive(Clone)]
