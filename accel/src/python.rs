@@ -161,7 +161,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("Cancelled", module.py().get_type::<Cancelled>())?;
     module.add_class::<PyJob>()?;
-    module.add_function(wrap_pyfunction!(argon2, module)?)?;
+    module.add_function(wrap_pyfunction!(self::argon2, module)?)?;
     module.add_function(wrap_pyfunction!(search, module)?)?;
     module.add_function(wrap_pyfunction!(search_holds, module)?)?;
     module.add_function(wrap_pyfunction!(kernel, module)?)?;

@@ -237,15 +237,20 @@ impl Addresses {
 /// Ask for a block that will be needed soon.
 #[inline(always)]
 fn prefetch(block: *const Block) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        const LINE: usize = 64;
-        for line in 0..BLOCK_SIZE / LINE {
-            // SAFETY: a hint that reads nothing; the lines are those of one block.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(block.cast::<i8>().add(line * LINE)) };
+    const LINE: usize = 64;
+    for line in 0..BLOCK_SIZE / LINE {
+        let line = block.cast::<i8>().wrapping_add(line * LINE);
+        // SAFETY: a hint, which touches nothing that a program sees.
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line);
         }
+        // SAFETY: a hint, which touches nothing that a program sees.
+        #[cfg(all(target_arch = "aarch64", not(miri)))]
+        unsafe {
+            std::arch::asm!("prfm pldl1keep, [{}]", in(reg) line, options(nostack, readonly, preserves_flags));
+        }
+        #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+        let _ = line;
     }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = block;
 }

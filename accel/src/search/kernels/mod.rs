@@ -148,6 +148,7 @@ trait Lanes: Copy {
 }
 
 /// Two vectors at a time: one is mixed while the other's result is awaited.
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
 #[derive(Clone, Copy)]
 struct Two<L>(L, L);
 

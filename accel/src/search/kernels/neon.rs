@@ -5,7 +5,7 @@ use std::arch::aarch64::{
     vreinterpretq_u16_u32, vreinterpretq_u32_u16, vrev32q_u16, vshlq_n_u32, vshlq_u32, vsriq_n_u32,
 };
 
-use super::{Fixed, Lanes, scan_with};
+use super::{Fixed, Lanes, Two, scan_with};
 
 /// Use NEON's instructions.
 macro_rules! neon {
@@ -90,5 +90,5 @@ impl Lanes for Four {
 /// None is asked for: every 64-bit ARM processor offers NEON.
 pub(super) unsafe fn scan(fixed: &Fixed, first: u64, end: u64, mask: u32) -> Option<u64> {
     // SAFETY: NEON is part of the target.
-    unsafe { scan_with::<Four>(fixed, first, end, mask) }
+    unsafe { scan_with::<Two<Four>>(fixed, first, end, mask) }
 }
