@@ -210,6 +210,7 @@ mod tests {
 
     /// Memory no system has is refused.
     #[test]
+    #[cfg_attr(miri, ignore = "Miri stops when there is no memory")]
     fn refused() {
         assert_eq!(
             Arena::map(isize::MAX as usize - (8 << 20)).err(),

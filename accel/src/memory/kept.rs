@@ -210,6 +210,7 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::LazyLock;
 
     fn arenas(sizes: &[usize]) -> Shelf {
         let since = Instant::now();
@@ -237,11 +238,12 @@ mod tests {
     /// Memory is kept after use, found again, never for a hash far smaller, and gone after `release`.
     #[test]
     fn kept_and_found_again() {
-        let kept: &'static Kept = Box::leak(Box::new(Kept {
+        static KEPT: LazyLock<Kept> = LazyLock::new(|| Kept {
             process: 0,
             shelf: Mutex::default(),
             emptied: Condvar::new(),
-        }));
+        });
+        let kept: &'static Kept = &KEPT;
         assert!(kept.take(4 << 20).is_none());
         let arena = Arena::map(32 << 20).expect("memory");
         let start = arena.start();
