@@ -88,7 +88,9 @@ def peak_kib(side):
 def print_peak(side):
     """Do the hashes that `peak_kib` asks about."""
     at_once(*((ours, ACCESS[:3], CORES) if side == "ours" else (theirs, ACCESS[:3], REQUESTS)))
-    status = Path("/proc/self/status").read_text(encoding="utf-8")  # a child's ru_maxrss begins at its parent's
+    status = Path("/proc/self/status").read_text(
+        encoding="utf-8"
+    )  # a child's ru_maxrss begins at its parent's
     print(status.partition("VmHWM:")[2].split()[0])
 
 

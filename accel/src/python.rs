@@ -88,7 +88,10 @@ fn argon2<'py>(
 
 /// Find the smallest number whose BLAKE3 digest with a string starts with enough zero bits.
 #[pyfunction]
-#[pyo3(signature = (string, *, bits, threads, candidates=None, job=None))]
+#[pyo3(
+    signature = (string, *, bits, threads, candidates=None, job=None),
+    text_signature = "(string, *, bits, threads, candidates=2**32, job=None)"
+)]
 fn search<'py>(
     py: Python<'py>,
     string: &[u8],

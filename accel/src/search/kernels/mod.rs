@@ -286,8 +286,8 @@ impl<'a, L: Lanes> Scanner<'a, L> {
                 )[0];
             }
             let mut chaining = self.chaining;
-            for (words, tail) in self.words.iter().zip(&tails[..count]) {
-                chaining = compress(&chaining, words, chunk, tail.size, tail.flags);
+            for i in 0..count {
+                chaining = compress(&chaining, &self.words[i], chunk, tails[i].size, tails[i].flags);
             }
             for (i, subtree) in left.iter().enumerate() {
                 let mut words = [L::all(0); WORDS];
