@@ -59,8 +59,11 @@ impl Memory {
     }
 
     /// Write the first two blocks of every lane.
-    pub(super) fn begin(&self, seed: &blake2::Seed) {
+    pub(super) fn begin(&self, seed: &blake2::Seed, job: &Job) -> Result<(), Cancelled> {
         for lane in 0..self.parameters.lanes {
+            if job.is_cancelled() {
+                return Err(Cancelled);
+            }
             for block in 0..2 {
                 let bytes = blake2::first_block(seed, block, lane);
                 // SAFETY: a block of this memory, and nobody else is at it yet; every word is written.
@@ -70,6 +73,7 @@ impl Memory {
                 }
             }
         }
+        Ok(())
     }
 
     /// Digest the last blocks of all lanes.

@@ -124,12 +124,9 @@ pub fn hash(
     if password.len() as u64 > LENGTH_AT_MOST || salt.len() as u64 > LENGTH_AT_MOST {
         return Err(Failure::TooLong);
     }
-    if job.is_cancelled() {
-        return Err(Failure::Cancelled);
-    }
     let kernel = kernels::Kernel::of(kernel);
     let memory = fill::Memory::borrow(kernel, parameters)?;
-    memory.begin(&blake2::seed(password, salt, parameters));
+    memory.begin(&blake2::seed(password, salt, parameters), job)?;
     turns::fill(&memory, threads, job)?;
     Ok(memory.finish())
 }
