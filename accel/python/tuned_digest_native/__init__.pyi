@@ -63,7 +63,7 @@ def argon2(
     Raises:
         ValueError: If a parameter is outside RFC 9106's range, or ``TUNED_DIGEST_KERNEL`` names a kernel that
             the processor does not offer.
-        MemoryError: If the system has not that much memory.
+        MemoryError: If the machine has not that much memory.
         Cancelled: If the job was cancelled.
     """
 

@@ -124,6 +124,9 @@ mod system {
     /// Map `size` bytes, a multiple of `alignment`, at a multiple of it.
     pub(super) fn map(size: usize, alignment: usize) -> Option<NonNull<u8>> {
         let wider = size.checked_add(alignment)?;
+        if size > physical() {
+            return None;
+        }
         // SAFETY: a new mapping touches no memory in use; what is unmapped is part of it and never used.
         unsafe {
             let mapped = libc::mmap(
@@ -146,6 +149,24 @@ mod system {
             advise(start.cast(), size);
             NonNull::new(start)
         }
+    }
+
+    /// Count the machine's memory, bytes. Some systems promise more, and end the process when it is used.
+    fn physical() -> usize {
+        #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+        {
+            // SAFETY: questions to the system that change nothing.
+            let (pages, page) = unsafe {
+                (
+                    libc::sysconf(libc::_SC_PHYS_PAGES),
+                    libc::sysconf(libc::_SC_PAGESIZE),
+                )
+            };
+            if let (Ok(pages), Ok(page)) = (usize::try_from(pages), usize::try_from(page)) {
+                return pages.saturating_mul(page);
+            }
+        }
+        usize::MAX
     }
 
     /// Ask for huge pages, and that neither a forked child nor a core dump gets what is in them. A system
