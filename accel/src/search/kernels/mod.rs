@@ -85,7 +85,7 @@ impl Kernel {
 /// Digest a message with one number, to its first word.
 pub(super) fn first_word(fixed: &Fixed, n: u32) -> u32 {
     // SAFETY: a plain number needs no instruction that a processor may lack.
-    unsafe { Scanner::<u32>::new(fixed).first_word(n) }
+    unsafe { Scanner::<u32, false>::new(fixed).first_word(n) }
 }
 
 /// Compress one block.
@@ -223,14 +223,14 @@ impl<L: Lanes> Lanes for Two<L> {
     }
 }
 
-/// A message in every lane.
-struct Scanner<'a, L> {
+/// A message in every lane. It is `SHORT` when one block is all that is left of it, as it mostly is.
+struct Scanner<'a, L, const SHORT: bool> {
     fixed: &'a Fixed,
     chaining: [L; 8],
     words: [[L; WORDS]; 2],
 }
 
-impl<'a, L: Lanes> Scanner<'a, L> {
+impl<'a, L: Lanes, const SHORT: bool> Scanner<'a, L, SHORT> {
     /// # Safety
     ///
     /// As for [`Lanes`].
@@ -276,7 +276,7 @@ impl<'a, L: Lanes> Scanner<'a, L> {
             self.words[0][word % WORDS] = L::all(self.fixed.words[word]).xor(numbers.shift_up(shift));
             self.words[next / WORDS][next % WORDS] =
                 L::all(self.fixed.words[next]).xor(numbers.shift_down(32 - shift));
-            if count == 1 && left.is_empty() {
+            if SHORT {
                 return compress(
                     &self.chaining,
                     &self.words[0],
@@ -318,7 +318,27 @@ impl<'a, L: Lanes> Scanner<'a, L> {
 unsafe fn scan_with<L: Lanes>(fixed: &Fixed, first: u64, end: u64, mask: u32) -> Option<u64> {
     // SAFETY: the caller vouches for the processor.
     unsafe {
-        let (mut scanner, mask) = (Scanner::<L>::new(fixed), L::all(mask));
+        if fixed.tails.1 == 1 && fixed.left.is_empty() {
+            scan_one::<L, true>(fixed, first, end, mask)
+        } else {
+            scan_one::<L, false>(fixed, first, end, mask)
+        }
+    }
+}
+
+/// # Safety
+///
+/// As for [`Lanes`].
+#[inline(always)]
+unsafe fn scan_one<L: Lanes, const SHORT: bool>(
+    fixed: &Fixed,
+    first: u64,
+    end: u64,
+    mask: u32,
+) -> Option<u64> {
+    // SAFETY: the caller vouches for the processor.
+    unsafe {
+        let (mut scanner, mask) = (Scanner::<L, SHORT>::new(fixed), L::all(mask));
         let mut n = first;
         while n < end {
             let hits = scanner.first_word(L::count_from(n as u32)).without(mask);
