@@ -109,5 +109,5 @@ impl Lanes for Eight {
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn scan(fixed: &Fixed, first: u64, end: u64, mask: u32) -> Option<u64> {
     // SAFETY: as the caller's.
-    unsafe { scan_with::<Two<Eight>>(fixed, first, end, mask) }
+    unsafe { scan_with::<Two<Eight>, Eight>(fixed, first, end, mask) }
 }

@@ -86,5 +86,5 @@ impl Lanes for Sixteen {
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn scan(fixed: &Fixed, first: u64, end: u64, mask: u32) -> Option<u64> {
     // SAFETY: as the caller's.
-    unsafe { scan_with::<Two<Sixteen>>(fixed, first, end, mask) }
+    unsafe { scan_with::<Two<Sixteen>, Two<Sixteen>>(fixed, first, end, mask) }
 }

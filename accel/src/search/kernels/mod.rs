@@ -309,19 +309,21 @@ impl<'a, L: Lanes, const SHORT: bool> Scanner<'a, L, SHORT> {
     }
 }
 
-/// Scan with the vectors of `L`; inlined into a function that has the processor's instructions.
+/// Scan with the vectors of `L`, or of `M` where more than one block is left of the message: where a processor
+/// has few registers, two vectors at a time are then too many. Inlined into a function that has the
+/// processor's instructions.
 ///
 /// # Safety
 ///
 /// As for [`Lanes`].
 #[inline(always)]
-unsafe fn scan_with<L: Lanes>(fixed: &Fixed, first: u64, end: u64, mask: u32) -> Option<u64> {
+unsafe fn scan_with<L: Lanes, M: Lanes>(fixed: &Fixed, first: u64, end: u64, mask: u32) -> Option<u64> {
     // SAFETY: the caller vouches for the processor.
     unsafe {
         if fixed.tails.1 == 1 && fixed.left.is_empty() {
             scan_one::<L, true>(fixed, first, end, mask)
         } else {
-            scan_one::<L, false>(fixed, first, end, mask)
+            scan_one::<M, false>(fixed, first, end, mask)
         }
     }
 }

@@ -90,5 +90,5 @@ impl Lanes for Four {
 /// None is asked for: every 64-bit ARM processor offers NEON.
 pub(super) unsafe fn scan(fixed: &Fixed, first: u64, end: u64, mask: u32) -> Option<u64> {
     // SAFETY: NEON is part of the target.
-    unsafe { scan_with::<Two<Four>>(fixed, first, end, mask) }
+    unsafe { scan_with::<Two<Four>, Two<Four>>(fixed, first, end, mask) }
 }

@@ -66,5 +66,5 @@ impl Lanes for u32 {
 /// None is asked for; the type is that of all kernels.
 pub(super) unsafe fn scan(fixed: &Fixed, first: u64, end: u64, mask: u32) -> Option<u64> {
     // SAFETY: no instruction is needed that a processor may lack.
-    unsafe { scan_with::<u32>(fixed, first, end, mask) }
+    unsafe { scan_with::<u32, u32>(fixed, first, end, mask) }
 }

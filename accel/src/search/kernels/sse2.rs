@@ -100,5 +100,5 @@ impl Lanes for Four {
 /// None is asked for: every x86-64 processor offers SSE2.
 pub(super) unsafe fn scan(fixed: &Fixed, first: u64, end: u64, mask: u32) -> Option<u64> {
     // SAFETY: SSE2 is part of x86-64.
-    unsafe { scan_with::<Two<Four>>(fixed, first, end, mask) }
+    unsafe { scan_with::<Two<Four>, Four>(fixed, first, end, mask) }
 }
