@@ -101,7 +101,7 @@ def test_cancelled(threads):
     cancelled = time.perf_counter()
     job.cancel()
     thread.join(10)
-    assert stopped[0] - cancelled < 0.2  # seconds; a millisecond where the cores are free
+    assert stopped[0] - cancelled < 1  # second; a millisecond where the cores are free
     assert job.tried == 0
     native.release()
     assert native.held_kib() == 0

@@ -90,7 +90,7 @@ def test_watched_and_cancelled(length):
     cancelled = time.perf_counter()
     job.cancel()
     thread.join(10)
-    assert stopped[0] - cancelled < 0.2  # seconds; a millisecond where the cores are free
+    assert stopped[0] - cancelled < 1  # second; a millisecond where the cores are free
 
 
 def test_counts_what_it_tried():
