@@ -89,18 +89,20 @@ fn argon2<'py>(
 /// Find the smallest number whose BLAKE3 digest with a string starts with enough zero bits.
 #[pyfunction]
 #[pyo3(
-    signature = (string, *, bits, threads, candidates=None, job=None),
-    text_signature = "(string, *, bits, threads, candidates=2**32, job=None)"
+    signature = (string, *, bits, threads, first=None, candidates=None, job=None),
+    text_signature = "(string, *, bits, threads, first=0, candidates=2**32, job=None)"
 )]
 fn search<'py>(
     py: Python<'py>,
     string: &[u8],
     bits: &Bound<'py, PyInt>,
     threads: &Bound<'py, PyInt>,
+    first: Option<&Bound<'py, PyInt>>,
     candidates: Option<&Bound<'py, PyInt>>,
     job: Option<&Bound<'py, PyJob>>,
 ) -> PyResult<Option<u32>> {
     let bits = Bits::new(number("bits", bits)?).map_err(PyValueError::new_err)?;
+    let first = first.map_or(Ok(0), |first| number("first", first))?;
     let candidates = candidates.map_or(Ok(CANDIDATES), |candidates| number("candidates", candidates))?;
     if candidates > CANDIDATES {
         return Err(PyValueError::new_err(format!(
@@ -110,7 +112,7 @@ fn search<'py>(
     let (kernel, threads) = (kernel_in_use()?, thread_count(threads)?);
     let unwatched = Job::default();
     let job = job.map_or(&unwatched, |job| &job.get().0);
-    py.detach(|| crate::search::search(kernel, string, bits, candidates, threads, job))
+    py.detach(|| crate::search::search(kernel, string, bits, first..candidates, threads, job))
         .map_err(|_| Cancelled::new_err("the search was cancelled"))
 }
 

@@ -68,6 +68,11 @@ def test_cost_20_on_several_threads():
         assert native.search(string, bits=18, threads=4) == n
         assert reaches(string, n, 18)
         assert native.search(string, bits=18, threads=4, candidates=n) is None
+        assert native.search(string, bits=18, threads=4, first=n) == n
+        following = native.search(string, bits=18, threads=4, first=n + 1)
+        assert following is not None
+        assert following > n
+        assert native.search(string, bits=18, threads=1, first=n, candidates=n) is None
 
 
 @pytest.mark.parametrize("length", [110, 1022])

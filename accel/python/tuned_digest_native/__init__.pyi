@@ -68,7 +68,13 @@ def argon2(
     """
 
 def search(
-    string: bytes, *, bits: int, threads: int, candidates: int | None = None, job: Job | None = None
+    string: bytes,
+    *,
+    bits: int,
+    threads: int,
+    first: int | None = None,
+    candidates: int | None = None,
+    job: Job | None = None,
 ) -> int | None:
     """Find the smallest number whose BLAKE3 digest with a string starts with enough zero bits.
 
@@ -79,7 +85,8 @@ def search(
         bits: The zero bits to find, 1 to 32.
         threads: Threads at most, the calling one among them; never more are used than usable cores, and no
             more than one for the first few thousand candidates.
-        candidates: How many numbers to try, 0 to 2**32; 2**32, all of them, by default.
+        first: The number to begin with, 0 by default.
+        candidates: The number before which to stop, 0 to 2**32; 2**32 by default.
         job: Watches and stops the work.
 
     Returns:

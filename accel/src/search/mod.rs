@@ -8,6 +8,7 @@ mod message;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
@@ -53,8 +54,7 @@ impl Bits {
     }
 }
 
-/// Find the smallest number below `candidates` that will do, on at most `threads` threads, this one among
-/// them.
+/// Find the smallest of some numbers that will do, on at most `threads` threads, this one among them.
 ///
 /// # Errors
 ///
@@ -63,7 +63,7 @@ pub fn search(
     kernel: KernelName,
     string: &[u8],
     bits: Bits,
-    candidates: u64,
+    numbers: Range<u64>,
     threads: usize,
     job: &Job,
 ) -> Result<Option<u32>, Cancelled> {
@@ -77,9 +77,9 @@ pub fn search(
         message: &message,
         kernel: Kernel::of(kernel),
         mask: bits.mask(),
-        candidates: candidates.min(CANDIDATES),
+        end: numbers.end.min(CANDIDATES),
         job,
-        next: AtomicU64::new(0),
+        next: AtomicU64::new(numbers.start),
         found: AtomicU64::new(NOTHING),
     };
     search.try_batches(BATCHES_ALONE);
@@ -116,7 +116,7 @@ struct Search<'a> {
     message: &'a Message,
     kernel: Kernel,
     mask: u32,
-    candidates: u64,
+    end: u64,
     batch: u64,
     job: &'a Job,
     next: AtomicU64,
@@ -126,7 +126,7 @@ struct Search<'a> {
 impl Search<'_> {
     fn is_over(&self) -> bool {
         let next = self.next.load(Ordering::Relaxed);
-        next >= self.candidates || next > self.found.load(Ordering::Relaxed) || self.job.is_cancelled()
+        next >= self.end || next > self.found.load(Ordering::Relaxed) || self.job.is_cancelled()
     }
 
     /// Try batches until the search is over, or so many are tried.
@@ -139,7 +139,7 @@ impl Search<'_> {
                 return;
             }
             let first = self.next.fetch_add(self.batch, Ordering::Relaxed);
-            let end = (first + self.batch).min(self.candidates);
+            let end = (first + self.batch).min(self.end);
             if first >= end {
                 return;
             }

@@ -24,7 +24,15 @@ fn smallest(string: &[u8], bits: u32, candidates: u64) -> Option<u32> {
 }
 
 fn find(kernel: KernelName, string: &[u8], bits: u32, candidates: u64, threads: usize) -> Option<u32> {
-    search(kernel, string, Bits(bits), candidates, threads, &Job::default()).expect("not cancelled")
+    search(
+        kernel,
+        string,
+        Bits(bits),
+        0..candidates,
+        threads,
+        &Job::default(),
+    )
+    .expect("not cancelled")
 }
 
 /// Every length gives the digest of its bytes, whatever blocks, chunks and subtrees the number falls into.
@@ -105,19 +113,19 @@ fn threads() {
 fn watched() {
     let job = Job::default();
     assert_eq!(
-        search(KernelName::Portable, b"string", Bits(32), 100_000, 2, &job),
+        search(KernelName::Portable, b"string", Bits(32), 0..100_000, 2, &job),
         Ok(None)
     );
     assert_eq!(job.tried(), 100_000);
     std::thread::scope(|scope| {
-        let long = scope.spawn(|| search(KernelName::Portable, b"string", Bits(32), CANDIDATES, 2, &job));
+        let long = scope.spawn(|| search(KernelName::Portable, b"string", Bits(32), 0..CANDIDATES, 2, &job));
         std::thread::sleep(std::time::Duration::from_millis(20));
         job.cancel();
         assert_eq!(long.join().expect("no panic"), Err(Cancelled));
     });
     assert!(job.tried() < CANDIDATES);
     assert_eq!(
-        search(KernelName::Portable, b"string", Bits(1), CANDIDATES, 1, &job),
+        search(KernelName::Portable, b"string", Bits(1), 0..CANDIDATES, 1, &job),
         Err(Cancelled)
     );
 }
