@@ -45,8 +45,9 @@ class Resources:
         memory_kib: Memory of all proofs computed at once in the whole process, KiB; a request that alone
             needs more is refused. None for a quarter of what the machine or the control group has, and
             at least 320 MiB.
-        work_timeout: Seconds that the work of one request may take, the wait for a place included; None
-            for no limit. Timeouts of client libraries begin when a request is sent, after its work.
+        work_timeout: Seconds that each proof may take, the wait for a place included; None for no limit.
+            A request may need several. Timeouts of client libraries begin when a request is sent, after
+            its work.
         spool_kib: How much of a body that can be read only once is kept in memory, KiB; more goes to
             a temporary file.
         spool_dir: Where temporary files go, None for ``TMPDIR``, else ``/var/tmp``, else the system's choice.
