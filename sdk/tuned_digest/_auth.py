@@ -99,12 +99,13 @@ class AuthBase:
         self._signer = signer
         self._resources = resources
         self._nonces: NonceCache = MemoryNonceCache() if nonces is None else nonces
+        self._action = action or guess_action
         self._settings = Settings(
             public_key=signer.public_key,
             limits=limits,
             memory_kib=resources.memory_limit_kib(),
             schemes=tuple(schemes),
-            action=action or guess_action,
+            action=self._action,
             signed_path=signed_path,
             on_event=on_event,
             randomness=_randomness,
@@ -128,6 +129,12 @@ class AuthBase:
             raise ArgumentError(f"an action is one of {', '.join(ACTIONS)}, not {action!r}")
         view = copy.copy(self)
         view._settings = replace(self._settings, action=lambda method, path: action)
+        return view
+
+    def _for_priming(self) -> Self:
+        """Make a view on the same state that takes a request for what it is, in the middle of one that does not."""
+        view = copy.copy(self)
+        view._settings = replace(self._settings, action=self._action)
         return view
 
     def _priming(

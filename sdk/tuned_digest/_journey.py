@@ -223,19 +223,21 @@ class Journey(Generic[RequestT, ResponseT]):
             priming = self._messages.priming(upload.request, method, path)
             if priming is None or self._messages.target(priming) in self._exchanges:
                 continue
-            exchange = self._exchange(priming, was_sent=False)
+            exchange = self._exchange(priming, was_sent=False, auth=self._auth._for_priming())
             value = (yield from exchange.authorize()) if exchange else None
             return self._messages.authorize(priming, value)
         return None
 
-    def _exchange(self, request: RequestT, *, was_sent: bool = True) -> Exchange | None:
+    def _exchange(
+        self, request: RequestT, *, was_sent: bool = True, auth: AuthBase | None = None
+    ) -> Exchange | None:
         """Find the exchange of a request's target: a redirect back to it does not start over."""
         try:
             target = self._messages.target(request)
         except ArgumentError:  # a transport of its own, such as a socket file: no origin, not ours
             return None
         if target not in self._exchanges:
-            self._exchanges[target] = self._auth._exchange(
+            self._exchanges[target] = (auth or self._auth)._exchange(
                 target,
                 self._since,
                 self._messages.authorization(request),

@@ -124,7 +124,7 @@ class TunedDigestAuth(AuthBase, httpx.Auth):  # noqa: D101
 
         def send(method: str, url: str) -> httpx.Response | Awaitable[httpx.Response]:
             request = client.build_request(method, url)
-            return client.send(request, auth=self, stream=True, follow_redirects=False)
+            return client.send(request, auth=self._for_priming(), stream=True, follow_redirects=False)
 
         if isinstance(client, httpx.AsyncClient):
             return run_anyio(

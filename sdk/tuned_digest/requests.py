@@ -92,7 +92,7 @@ class TunedDigestAuth(AuthBase, RequestsAuthBase):  # noqa: D101
         """
 
         def send(method: str, url: str) -> requests.Response:
-            return session.request(method, url, auth=self, stream=True, allow_redirects=False)
+            return session.request(method, url, auth=self._for_priming(), stream=True, allow_redirects=False)
 
         def report(response: requests.Response) -> Report | None:
             return getattr(response, "tuned_digest", None)
