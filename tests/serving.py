@@ -34,6 +34,11 @@ class Served:
         """The statuses of all responses so far."""
         return [seen.status for seen in self.requests]
 
+    @property
+    def story(self) -> list[str]:
+        """Each request so far in one line: method, target and the status that answered it."""
+        return [f"{seen.method} {seen.target} {seen.status}" for seen in self.requests]
+
 
 @dataclass
 class Seen:

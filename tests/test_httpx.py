@@ -1,6 +1,7 @@
 """What is httpx's own: hooks, streams, clients without auth, staged faults."""
 
 import copy
+import io
 import pickle
 import ssl
 from collections.abc import Iterator
@@ -11,8 +12,16 @@ import httpx
 import pytest
 import respx
 
-from tuned_digest import ArgumentError, Ed25519Signer, LimitExceededError, TunedDigestError
-from tuned_digest.httpx import TunedDigestAuth, _ResumedStream
+from tuned_digest import (
+    ArgumentError,
+    BodyError,
+    Ed25519Signer,
+    LimitExceededError,
+    Resources,
+    TunedDigestError,
+)
+from tuned_digest.bodies import RepeatableBody
+from tuned_digest.httpx import TunedDigestAuth, _ResumedStream, _SyncMessages
 
 from .certificates import Certificate
 from .field_server import scripted, verified
@@ -21,13 +30,6 @@ from .raw_server import Issuer, Recorded, Wire, record
 from .serving import QUICK, Served, serve, serve_http2
 
 CHALLENGE = {"WWW-Authenticate": f"tuned-digest-signature nonce=AAAA;algorithm={QUICK};actions=read"}
-
-
-@pytest.fixture
-def server() -> Iterator[Served]:
-    """The verified application of `field_server`."""
-    with serve(verified()) as served:
-        yield served
 
 
 def test_auth_none_sends_unsigned(server: Served, signer: Ed25519Signer) -> None:
@@ -411,3 +413,47 @@ def test_auth_of_a_call_comes_before_the_clients(server: Served, signer: Ed25519
         client.get(server.url)
         response = client.get(server.url, auth=TunedDigestAuth(server.url, caller))
     assert response.json()["caller"] == caller.identity
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_priming_over_a_transport_in_memory(signer: Ed25519Signer, is_async: bool) -> None:
+    """Responses to priming that are in memory already are let go of like any other."""
+    sent: list[str] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        sent.append(request.method)
+        if "Authorization" not in request.headers:
+            return httpx.Response(401, headers=CHALLENGE)
+        value = f"nextnonce=BBBB;argon={QUICK};scopes=update"
+        return httpx.Response(200, headers={"Authentication-Info": value})
+
+    transport, url = httpx.MockTransport(respond), "https://api.example.com/"
+    auth = TunedDigestAuth(url, signer, resources=Resources(prime_above_kib=1))
+
+    async def upload() -> int:
+        async with httpx.AsyncClient(auth=auth, transport=transport) as client:
+            return (await client.patch(url, content=bytes(2000))).status_code
+
+    with httpx.Client(auth=auth, transport=transport) as client:
+        status = anyio.run(upload) if is_async else client.patch(url, content=bytes(2000)).status_code
+    assert (status, sent) == (200, ["HEAD", "HEAD", "PATCH"])
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=BodyError,
+    reason="each send of a form moves its files, and another's place with it",
+)
+def test_a_form_in_several_tasks_is_whole_in_each() -> None:
+    """One request with a file in it, sent twice at once, has all of the file both times."""
+    content = bytes(range(256)) * 2048
+    request = httpx.Request("POST", "https://api.example.com/", files={"part": io.BytesIO(content)})
+    body = _SyncMessages(Resources()).body(request, was_sent=False)
+    body.digest()
+    assert isinstance(body, RepeatableBody)
+    whole = b"".join(body)
+    assert content in whole
+    first, second = iter(body), iter(body)
+    sent = [next(first), next(first), next(first), *second]
+    assert b"".join(sent[3:]) == whole
+    assert b"".join([*sent[:3], *first]) == whole

@@ -132,7 +132,7 @@ class AuthBase:
         return view
 
     def _for_priming(self) -> Self:
-        """Make a view on the same state that takes a request for what it is, in the middle of one that does not."""
+        """Make a view on the same state that takes each request for what it is."""
         view = copy.copy(self)
         view._settings = replace(self._settings, action=self._action)
         return view
