@@ -69,7 +69,7 @@ def serve(app: Application, **options: Any) -> Iterator[Served]:
         served.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         yield served
     finally:
-        server.end()
+        server.should_exit = True
         thread.join(30)
 
 
@@ -138,7 +138,7 @@ def _counted(app: Application, served: Served) -> Application:
 
 
 class _Announcing(uvicorn.Server):
-    """A server that says when it accepts connections, and ends when it is told to, not a tick later."""
+    """A server that says when it accepts connections."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -146,14 +146,4 @@ class _Announcing(uvicorn.Server):
 
     async def startup(self, *args: Any, **kwargs: Any) -> None:
         await super().startup(*args, **kwargs)
-        self._loop = asyncio.get_running_loop()
-        self._ending = asyncio.Event()
         self.accepting.set()
-
-    async def main_loop(self) -> None:
-        await self.on_tick(0)
-        await self._ending.wait()
-
-    def end(self) -> None:
-        """End the server, from another thread."""
-        self._loop.call_soon_threadsafe(self._ending.set)

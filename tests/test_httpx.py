@@ -1,7 +1,6 @@
 """What is httpx's own: hooks, streams, clients without auth, staged faults."""
 
 import copy
-import io
 import pickle
 import ssl
 from collections.abc import Iterator
@@ -14,14 +13,12 @@ import respx
 
 from tuned_digest import (
     ArgumentError,
-    BodyError,
     Ed25519Signer,
     LimitExceededError,
     Resources,
     TunedDigestError,
 )
-from tuned_digest.bodies import RepeatableBody
-from tuned_digest.httpx import TunedDigestAuth, _ResumedStream, _SyncMessages
+from tuned_digest.httpx import TunedDigestAuth, _ResumedStream
 
 from .certificates import Certificate
 from .field_server import scripted, verified
@@ -437,23 +434,3 @@ def test_priming_over_a_transport_in_memory(signer: Ed25519Signer, is_async: boo
     with httpx.Client(auth=auth, transport=transport) as client:
         status = anyio.run(upload) if is_async else client.patch(url, content=bytes(2000)).status_code
     assert (status, sent) == (200, ["HEAD", "HEAD", "PATCH"])
-
-
-@pytest.mark.xfail(
-    strict=True,
-    raises=BodyError,
-    reason="each send of a form moves its files, and another's place with it",
-)
-def test_a_form_in_several_tasks_is_whole_in_each() -> None:
-    """One request with a file in it, sent twice at once, has all of the file both times."""
-    content = bytes(range(256)) * 2048
-    request = httpx.Request("POST", "https://api.example.com/", files={"part": io.BytesIO(content)})
-    body = _SyncMessages(Resources()).body(request, was_sent=False)
-    body.digest()
-    assert isinstance(body, RepeatableBody)
-    whole = b"".join(body)
-    assert content in whole
-    first, second = iter(body), iter(body)
-    sent = [next(first), next(first), next(first), *second]
-    assert b"".join(sent[3:]) == whole
-    assert b"".join([*sent[:3], *first]) == whole

@@ -55,7 +55,7 @@ def search_response(
             if attempt.digest(length=_PREFIX_SIZE) < ceiling:
                 return f"blake3${n}${nonce}"
         if on_turn is not None:
-            on_turn(first)
+            on_turn(min(first + _TRIES_PER_TURN, candidates))
         time.sleep(0)
     raise ProofNotFoundError(
         f"no number below {candidates} gives {cost.bits} zero bits: ask for a fresh nonce"
