@@ -17,6 +17,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 import tuned_digest.httpx
 import tuned_digest.requests
 from tuned_digest import AsyncSigner, Signer
+from tuned_digest.events import Report
 
 Auth = tuned_digest.httpx.TunedDigestAuth | tuned_digest.requests.TunedDigestAuth
 
@@ -31,6 +32,7 @@ class Result:
     headers: dict[str, str]
     sent: dict[str, str]
     """The header fields of the last request."""
+    report: Report | None
     raw: Any
 
 
@@ -56,6 +58,14 @@ class Client(Protocol):
         """Send one request. Options: body, json, form, files, headers, follow, auth, cookies."""
         ...
 
+    def prime(self, **options: Any) -> bool:
+        """Ask each origin for nonces."""
+        ...
+
+    def report(self, response: Any) -> Report | None:
+        """Find the report on a response of the library's own."""
+        ...
+
 
 Connect = Callable[..., AbstractContextManager[Client]]
 
@@ -70,6 +80,12 @@ class _Httpx:
 
     def send(self, method: str, url: str, **options: Any) -> Result:
         return _from_httpx(self.client.request(method, url, **_httpx_options(options)))
+
+    def prime(self, **options: Any) -> bool:
+        return self.auth.prime(self.client, **options)
+
+    def report(self, response: httpx.Response) -> Report | None:
+        return _httpx_report(response)
 
 
 class _HttpxAsync:
@@ -88,6 +104,15 @@ class _HttpxAsync:
             return await self.client.request(method, url, **_httpx_options(options))
 
         return _from_httpx(self.portal.call(request))
+
+    def prime(self, **options: Any) -> bool:
+        async def prime() -> bool:
+            return await self.auth.prime(self.client, **options)
+
+        return self.portal.call(prime)
+
+    def report(self, response: httpx.Response) -> Report | None:
+        return _httpx_report(response)
 
 
 class _Requests:
@@ -121,8 +146,15 @@ class _Requests:
             [earlier.status_code for earlier in response.history],
             {name.lower(): value for name, value in response.headers.items()},
             {name.lower(): str(value) for name, value in response.request.headers.items()},
+            self.report(response),
             response,
         )
+
+    def prime(self, **options: Any) -> bool:
+        return self.auth.prime(self.session, **options)
+
+    def report(self, response: requests.Response) -> Report | None:
+        return getattr(response, "tuned_digest", None)
 
 
 def _httpx_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -137,6 +169,7 @@ def _from_httpx(response: httpx.Response) -> Result:
         [earlier.status_code for earlier in response.history],
         dict(response.headers),
         dict(response.request.headers),
+        _httpx_report(response),
         response,
     )
 
@@ -149,6 +182,11 @@ def _httpx_transport(transport: Transport) -> dict[str, Any]:
 @functools.cache  # reading all the usual certificates takes longer than most tests
 def _trusting(certificate: str | None) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=certificate)
+
+
+def _httpx_report(response: httpx.Response) -> Report | None:
+    report: Report | None = response.extensions.get("tuned_digest")
+    return report
 
 
 @contextmanager
@@ -206,3 +244,12 @@ CLIENTS: dict[str, Connect] = {
     "httpx-trio": connect_trio,
     "requests": connect_requests,
 }
+
+UNPRIMED = {"requests"}
+"""Those that send a large upload to be challenged, and prime when they are told to."""
+
+PRIMING: dict[str, Connect] = {name: connect for name, connect in CLIENTS.items() if name not in UNPRIMED}
+"""Those that prime by themselves before a large upload."""
+
+ASYNC: dict[str, Connect] = {name: connect for name, connect in CLIENTS.items() if name.startswith("httpx-")}
+"""Those that run on an event loop."""

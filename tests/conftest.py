@@ -12,6 +12,7 @@ from tuned_digest.server.blobs import blobs_application
 
 from .certificates import Certificate, make_certificate
 from .clients import CLIENTS, Client, Connect
+from .field_server import verified
 from .ledger import Ledger
 from .serving import QUICK, QUICK_CREATE, Served, serve
 
@@ -57,3 +58,17 @@ def connect(request: pytest.FixtureRequest, ledger: Ledger) -> Connect:
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     """A certificate for the names that tests use."""
     return make_certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture
+def server() -> Iterator[Served]:
+    """The verified application of `field_server`."""
+    with serve(verified()) as served:
+        yield served
+
+
+@pytest.fixture
+def client(connect: Connect, server: Served, signer: Ed25519Signer) -> Iterator[Client]:
+    """A client of that application."""
+    with connect(server.url, signer) as client:
+        yield client

@@ -14,6 +14,16 @@ from .serving import QUICK, QUICK_CREATE
 POLICY = Policy(access=QUICK, create=QUICK_CREATE, exists=lambda path: True)
 
 
+def challenge(nonce: str, algorithm: str = str(QUICK), actions: str = "read") -> tuple[str, str]:
+    """A WWW-Authenticate field."""
+    return "WWW-Authenticate", f"tuned-digest-signature nonce={nonce};algorithm={algorithm};actions={actions}"
+
+
+def next_nonce(nonce: str, scopes: str = "read,update,delete,debug,proxy") -> tuple[str, str]:
+    """An Authentication-Info field."""
+    return "Authentication-Info", f"nextnonce={nonce};argon={QUICK};scopes={scopes}"
+
+
 async def field(scope: Scope, receive: Receive, send: Send) -> None:
     """Redirect, answer with a status, or echo: ``/redirect?status=&to=``, ``/status?status=``, any other."""
     query = {name: values[0] for name, values in parse_qs(scope["query_string"].decode()).items()}

@@ -34,6 +34,11 @@ class Served:
         """The statuses of all responses so far."""
         return [seen.status for seen in self.requests]
 
+    @property
+    def story(self) -> list[str]:
+        """Each request so far in one line: method, target and the status that answered it."""
+        return [f"{seen.method} {seen.target} {seen.status}" for seen in self.requests]
+
 
 @dataclass
 class Seen:
@@ -64,7 +69,7 @@ def serve(app: Application, **options: Any) -> Iterator[Served]:
         served.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         yield served
     finally:
-        server.end()
+        server.should_exit = True
         thread.join(30)
 
 
@@ -133,7 +138,7 @@ def _counted(app: Application, served: Served) -> Application:
 
 
 class _Announcing(uvicorn.Server):
-    """A server that says when it accepts connections, and ends when it is told to, not a tick later."""
+    """A server that says when it accepts connections."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -141,14 +146,4 @@ class _Announcing(uvicorn.Server):
 
     async def startup(self, *args: Any, **kwargs: Any) -> None:
         await super().startup(*args, **kwargs)
-        self._loop = asyncio.get_running_loop()
-        self._ending = asyncio.Event()
         self.accepting.set()
-
-    async def main_loop(self) -> None:
-        await self.on_tick(0)
-        await self._ending.wait()
-
-    def end(self) -> None:
-        """End the server, from another thread."""
-        self._loop.call_soon_threadsafe(self._ending.set)

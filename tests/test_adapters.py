@@ -6,11 +6,15 @@ import hashlib
 import io
 import json
 import logging
+import pickle
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.from_thread
+import anyio.lowlevel
 import httpx
 import pytest
 import requests
@@ -26,41 +30,26 @@ from tuned_digest import (
     Resources,
     TunedDigestError,
     UnsupportedAlgorithmError,
+    Work,
+    _auth,
+    _drivers,
+    _journey,
     events,
 )
+from tuned_digest._work import WorkLimiter
 from tuned_digest.challenge import NextNonce
+from tuned_digest.errors import WorkTimeoutError
 from tuned_digest.origins import Origin
 from tuned_digest.server.asgi import Receive, Scope, Send
 
-from .clients import CLIENTS, Client, Connect
-from .field_server import answer, decided, field, read, scripted, verified
+from .clients import ASYNC, CLIENTS, Client, Connect
+from .field_server import answer, challenge, decided, field, next_nonce, read, scripted, verified
 from .serving import QUICK, Served, serve
 
+LONG_SEARCH = "long35"
+"""A nonce under which the search for 17 zero bits takes between 131,072 and 196,608 tries for ``GET /``."""
+
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())
-
-
-@pytest.fixture
-def server() -> Iterator[Served]:
-    """The verified application of `field_server`."""
-    with serve(verified()) as served:
-        yield served
-
-
-@pytest.fixture
-def client(connect: Connect, server: Served, signer: Ed25519Signer) -> Iterator[Client]:
-    """A client of that application."""
-    with connect(server.url, signer) as client:
-        yield client
-
-
-def challenge(nonce: str, algorithm: str = str(QUICK), actions: str = "read") -> tuple[str, str]:
-    """A WWW-Authenticate field."""
-    return "WWW-Authenticate", f"tuned-digest-signature nonce={nonce};algorithm={algorithm};actions={actions}"
-
-
-def next_nonce(nonce: str, scopes: str = "read,update,delete,debug,proxy") -> tuple[str, str]:
-    """An Authentication-Info field."""
-    return "Authentication-Info", f"nextnonce={nonce};argon={QUICK};scopes={scopes}"
 
 
 class TestVectors:
@@ -335,7 +324,7 @@ class TestBodies:
 
 
 class TestAsyncBodies:
-    @pytest.mark.parametrize("name", ["httpx-asyncio", "httpx-trio"])
+    @pytest.mark.parametrize("name", ASYNC)
     def test_an_async_generator_is_sent_twice_alike(
         self, name: str, server: Served, signer: Ed25519Signer
     ) -> None:
@@ -845,7 +834,7 @@ class _ForeignCache(MemoryNonceCache):
 
 
 class TestOffTheLoop:
-    @pytest.mark.parametrize("name", ["httpx-asyncio", "httpx-trio"])
+    @pytest.mark.parametrize("name", ASYNC)
     def test_foreign_signers_and_caches_are_asked_in_worker_threads(self, name: str, server: Served) -> None:
         """What may call a network or a disk does not run on the event loop."""
         signer, cache = _ForeignSigner(), _ForeignCache()
@@ -856,6 +845,291 @@ class TestOffTheLoop:
         assert loop not in signer.threads
         assert cache.threads
         assert loop not in cache.threads
+
+
+class TestReports:
+    def test_a_response_tells_what_it_took(
+        self, connect: Connect, server: Served, signer: Ed25519Signer
+    ) -> None:
+        """A challenged request took two round trips and the work of one, a chained one a single trip."""
+        seconds = iter([1.0, 1.5, 10.0, 10.25])
+        with connect(server.url, signer, _clock=seconds.__next__) as client:
+            reports = [client.send("GET", server.url).report for _ in range(2)]
+        scheme = "tuned-digest-signature"
+        assert reports == [
+            events.Report(2, scheme, QUICK, seconds=0.5, reason="", next_nonces=2),
+            events.Report(1, scheme, QUICK, seconds=0.25, reason="", next_nonces=2),
+        ]
+
+    def test_a_rejection_says_why(
+        self, connect: Connect, signer: Ed25519Signer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The reason of a 401 to a signed request is in its report and, without secrets, in the log."""
+        caplog.set_level(logging.WARNING, "tuned_digest")
+        with (
+            serve(verified(accounts=lambda identity: None)) as served,
+            connect(served.url, signer) as client,
+        ):
+            result = client.send("GET", f"{served.url}/a%20b?token=hidden")
+        assert result.status == 401
+        assert result.report is not None
+        assert (result.report.round_trips, result.report.reason) == (2, "unknown identity")
+        message = f"{served.url}: GET /a%20b was rejected: unknown identity"
+        assert [(record.levelname, record.message) for record in caplog.records] == [("WARNING", message)]
+
+    def test_a_rejection_that_does_not_say_why_is_logged_too(
+        self, connect: Connect, signer: Ed25519Signer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A 401 whose body says nothing is a rejection without a reason."""
+        caplog.set_level(logging.WARNING, "tuned_digest")
+        app = scripted((401, [challenge("AAAA")], b""), (401, [challenge("BBBB")], b"go away"))
+        with serve(app) as served, connect(served.url, signer) as client:
+            result = client.send("POST", served.url)
+        assert result.report is not None
+        assert result.report.reason == ""
+        assert [record.message for record in caplog.records] == [
+            f"{served.url}: POST / was rejected: no reason given"
+        ]
+
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_what_was_never_signed_is_not_called_rejected(
+        self, connect: Connect, signer: Ed25519Signer, status: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A refusal without a challenge of ours is reported as one trip, unsigned, and not logged."""
+        caplog.set_level(logging.WARNING, "tuned_digest")
+        with serve(scripted((status, [], b""))) as served, connect(served.url, signer) as client:
+            assert client.send("GET", served.url).report == events.Report(round_trips=1)
+        assert caplog.records == []
+
+    def test_no_report_is_made_for_others(self, client: Client) -> None:
+        """The response of an origin that is not served has none."""
+        with serve(field) as other:
+            assert client.send("GET", other.url).report is None
+
+    @pytest.mark.parametrize("trips", [2, 1], ids=["challenged", "chained"])
+    def test_a_response_is_pickled_without_its_report(
+        self, client: Client, server: Served, trips: int
+    ) -> None:
+        """A response pickles as its library says, its 401 with it, without a report."""
+        results = [client.send("GET", server.url) for _ in range(2)]
+        result = next(result for result in results if result.report and result.report.round_trips == trips)
+        assert client.report(pickle.loads(pickle.dumps(result.raw))) is None
+
+    def test_an_error_has_the_report_on_its_response(self, connect: Connect, signer: Ed25519Signer) -> None:
+        """The response of a challenge that cannot be answered tells what it took until then."""
+        asked = (401, [challenge("AAAA", "$scrypt$"), next_nonce("BBBB")], b"")
+        with serve(scripted(asked)) as served, connect(served.url, signer) as client:
+            with pytest.raises(UnsupportedAlgorithmError) as raised:
+                client.send("GET", served.url)
+            error: Any = raised.value
+            assert client.report(error.response) == events.Report(round_trips=1, next_nonces=1)
+
+    def test_a_redirects_target_has_a_report_of_its_own(self, client: Client, server: Served) -> None:
+        """The report of a redirected request is about its last hop."""
+        report = client.send("GET", f"{server.url}/redirect?status=302&to=/target").report
+        assert report is not None
+        assert (report.scheme, report.reason, report.next_nonces) == ("tuned-digest-signature", "", 2)
+
+
+class TestMemory:
+    def test_work_beyond_the_processs_memory_is_refused(
+        self, connect: Connect, signer: Ed25519Signer
+    ) -> None:
+        """A tuning that alone takes more than `Resources` allow is an error that says how to allow it."""
+        with (
+            serve(scripted((401, [challenge("AAAA")], b""))) as served,
+            connect(served.url, signer, resources=Resources(memory_kib=63)) as client,
+        ):
+            with pytest.raises(LimitExceededError, match=r"resources=Resources\(memory_kib=64\)") as raised:
+                client.send("GET", served.url)
+            assert isinstance(raised.value, client.library_error)
+        assert (raised.value.limit, raised.value.asked, raised.value.allowed) == ("memory_kib", 64, 63)
+        assert len(served.requests) == 1
+
+    def test_a_next_nonce_beyond_the_processs_memory_is_dropped(
+        self, connect: Connect, signer: Ed25519Signer
+    ) -> None:
+        """A next nonce that could not be answered is reported, and not used."""
+        dropped: list[events.Event] = []
+        with (
+            serve(scripted((200, [next_nonce("AAAA")], b""))) as served,
+            connect(
+                served.url, signer, resources=Resources(memory_kib=63), on_event=dropped.append
+            ) as client,
+        ):
+            assert [client.send("GET", served.url).status for _ in range(2)] == [200, 200]
+        assert [seen.field("Authorization") for seen in served.requests] == [[], []]
+        assert [type(event) for event in dropped] == [events.NextNonceDropped] * 2
+        assert all("memory_kib=64" in str(event) for event in dropped)
+
+
+@pytest.fixture
+def occupied(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkLimiter]:
+    """A process whose one place for work is taken."""
+    limiter, released = WorkLimiter(1), threading.Event()
+    monkeypatch.setattr(_drivers, "process_limiter", lambda: limiter)
+    running = limiter.submit(lambda: released.wait(60), QUICK)
+    yield limiter
+    released.set()
+    assert running.result(60)
+
+
+class TestTimeouts:
+    @pytest.mark.parametrize("algorithm", ["$argon2d$v=19$m=64,t=1,p=8", "blake3$7"])
+    def test_work_that_takes_too_long_is_an_error_of_both_families(
+        self, connect: Connect, signer: Ed25519Signer, occupied: WorkLimiter, algorithm: str
+    ) -> None:
+        """Where no place comes free in time the request says how to allow more, and leaves the queue."""
+        asked = challenge("AAAA", algorithm)
+        if algorithm.startswith("blake3"):
+            asked = asked[0], f"asym-{asked[1]}"
+        with (
+            serve(scripted((401, [asked], b""))) as served,
+            connect(served.url, signer, resources=Resources(work_timeout=0.01)) as client,
+        ):
+            with pytest.raises(WorkTimeoutError, match=r"0\.01 seconds.*work_timeout") as raised:
+                client.send("GET", served.url)
+            assert isinstance(raised.value, TimeoutError)
+            assert isinstance(raised.value, client.library_error)
+            assert raised.value.seconds == 0.01
+        assert len(served.requests) == 1
+        assert not occupied._hashes
+        assert not occupied._searches
+
+    @pytest.mark.parametrize("name", ASYNC)
+    def test_a_cancelled_request_leaves_the_queue(
+        self, name: str, signer: Ed25519Signer, occupied: WorkLimiter
+    ) -> None:
+        """A task that is cancelled while its work waits for a place takes the work with it."""
+        scopes: list[anyio.CancelScope] = []
+
+        def cancel(event: events.Event) -> None:
+            if isinstance(event, events.WorkStarted):
+                scopes[0].cancel()
+
+        asked = challenge("AAAA", "$argon2d$v=19$m=64,t=1,p=8")
+        with (
+            serve(scripted((401, [asked], b""))) as served,
+            CLIENTS[name](served.url, signer, on_event=cancel) as client,
+        ):
+
+            async def cancelled() -> bool:
+                with anyio.CancelScope() as scope:
+                    scopes.append(scope)
+                    await client.client.get(served.url)  # type: ignore[attr-defined]
+                return scope.cancelled_caught
+
+            assert client.portal.call(cancelled)  # type: ignore[attr-defined]
+        assert not occupied._hashes
+
+
+class TestProgress:
+    def test_a_search_tells_how_far_it_is(self, connect: Connect, signer: Ed25519Signer) -> None:
+        """Every 65,536 tries the thread that searches reports, after an estimate of how long it takes."""
+        seen: list[events.Event] = []
+        threads: dict[type[events.Event], str] = {}
+
+        def note(event: events.Event) -> None:
+            seen.append(event)
+            threads[type(event)] = threading.current_thread().name
+
+        asked = (
+            "WWW-Authenticate",
+            f"asym-tuned-digest-signature nonce={LONG_SEARCH};algorithm=blake3$17;actions=read",
+        )
+        with (
+            serve(scripted((401, [asked], b""), (200, [], b""))) as served,
+            connect(served.url, signer, on_event=note) as client,
+        ):
+            assert client.send("GET", served.url).status == 200
+        assert [event.tried for event in seen if isinstance(event, events.WorkProgressed)] == [65536, 131072]
+        assert threads[events.WorkProgressed] == "tuned-digest-work" != threads[events.WorkStarted]
+        assert [event.estimate > 0 for event in seen if isinstance(event, events.WorkStarted)] == [True]
+
+    def test_the_estimate_is_made_where_it_stops_nobody(
+        self, connect: Connect, server: Served, signer: Ed25519Signer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Work is estimated off the event loop, and not at all where nobody listens."""
+        threads: list[int] = []
+
+        def estimate(work: Work) -> float:
+            threads.append(threading.get_ident())
+            return 7.0
+
+        monkeypatch.setattr(_auth, "estimate_seconds", estimate)
+        with connect(server.url, signer) as client:
+            client.send("GET", server.url)
+        assert threads == []
+        seen: list[events.Event] = []
+        with connect(server.url, signer, on_event=seen.append) as client:
+            client.send("GET", server.url)
+            portal = getattr(client, "portal", None)
+            sender = portal.call(threading.get_ident) if portal else threading.get_ident()
+        assert (threads == [sender]) == (portal is None)
+        assert [event.estimate for event in seen if isinstance(event, events.WorkStarted)] == [7.0]
+
+
+class TestTrickledBodies:
+    @pytest.fixture(autouse=True)
+    def _impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of a 401 only what comes at once is waited for."""
+        monkeypatch.setattr(_journey, "_HEAD_SECONDS", 0)
+
+    def test_a_trickled_401_is_cut_off(self, connect: Connect, signer: Ed25519Signer) -> None:
+        """A challenge whose 401 never ends is answered after the first that came of it."""
+        cut_off = threading.Event()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await read(receive)
+            if any(key == b"authorization" for key, _ in scope["headers"]):
+                await answer(send, 200, [], b"")
+                return
+            await send(
+                {"type": "http.response.start", "status": 401, "headers": _encoded([challenge("AAAA")])}
+            )
+            await send({"type": "http.response.body", "body": b"{", "more_body": True})
+            while not await _is_disconnected(receive):
+                pass
+            cut_off.set()
+
+        with serve(app) as served, connect(served.url, signer) as client:
+            assert client.send("GET", served.url).status == 200
+            assert cut_off.wait(30)
+
+    @pytest.mark.parametrize("coding", ["identity", "gzip"])
+    def test_a_trickled_rejection_goes_to_the_caller_whole(
+        self, connect: Connect, signer: Ed25519Signer, coding: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A rejection that comes in pieces is not cut off, whatever was looked at of it."""
+        looked_at = anyio.Event()
+        is_full, loops = _journey.Head.is_full, list[Any]()
+
+        def noting(head: _journey.Head, chunk: bytes) -> bool:
+            if loops:
+                anyio.from_thread.run_sync(looked_at.set, token=loops[0])
+            return is_full(head, chunk)
+
+        monkeypatch.setattr(_journey.Head, "is_full", noting)
+        whole = b'{"reason": "unknown identity"}' + b" " * 100_000
+        content = gzip.compress(whole) if coding == "gzip" else whole
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await read(receive)
+            is_signed = any(key == b"authorization" for key, _ in scope["headers"])
+            headers = _encoded([challenge("BBBB" if is_signed else "AAAA"), ("Content-Encoding", coding)])
+            if not is_signed:
+                await answer(send, 401, headers[:1], b"")
+                return
+            loops.append(anyio.lowlevel.current_token())
+            await send({"type": "http.response.start", "status": 401, "headers": headers})
+            await send({"type": "http.response.body", "body": content[:70], "more_body": True})
+            await looked_at.wait()
+            await send({"type": "http.response.body", "body": content[70:90], "more_body": True})
+            await send({"type": "http.response.body", "body": content[90:]})
+
+        with serve(app) as served, connect(served.url, signer) as client:
+            result = client.send("GET", served.url)
+        assert (result.status, result.content) == (401, whole)
 
 
 def _encoded(fields: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:

@@ -5,15 +5,20 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import anyio
+import anyio.from_thread
+import anyio.lowlevel
 import pytest
 
-from tuned_digest import ArgumentError, Resources, SearchCost, Tuning
+from tuned_digest import ArgumentError, Ed25519Signer, Resources, SearchCost, Tuning, _drivers
 from tuned_digest._drivers import Inline, Job, Threaded, Worked, run_anyio, run_blocking
 from tuned_digest._steps import Step, ask
 from tuned_digest._work import WorkLimiter
+from tuned_digest.errors import ProofAbandonedError, WorkTimeoutError
+from tuned_digest.exchange import Prove
+from tuned_digest.httpx import TunedDigestAuth
 from tuned_digest.tuning import Work
 
 from .driving import Steps
@@ -186,3 +191,128 @@ def test_an_interrupted_wait_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(KeyboardInterrupt):
         blocking(each(Worked(threading.get_ident, LARGE[0])))
     assert futures[0].cancelled()
+
+
+@pytest.fixture
+def limiter(monkeypatch: pytest.MonkeyPatch) -> WorkLimiter:
+    """The process's limiter, with one place."""
+    limiter = WorkLimiter(1)
+    monkeypatch.setattr(_drivers, "process_limiter", lambda: limiter)
+    return limiter
+
+
+HURRIED = Resources(work_timeout=0.01)
+PATIENT = Resources(work_timeout=60)
+
+
+@pytest.mark.parametrize("run", DRIVERS)
+@pytest.mark.parametrize("work", [LARGE[0], LARGE[-1]], ids=str)
+def test_work_that_has_no_place_in_time_leaves_the_queue(run: Run, work: Work, limiter: WorkLimiter) -> None:
+    """Work that is still waiting when its time is over is never done."""
+    released = threading.Event()
+    running = limiter.submit(lambda: released.wait(60), work)
+    with pytest.raises(WorkTimeoutError, match=r"not done within 0.01 seconds.*work_timeout") as raised:
+        run(each(Worked(lambda: pytest.fail("it is done for nobody"), work, HURRIED)))
+    assert isinstance(raised.value, TimeoutError)
+    assert raised.value.seconds == 0.01
+    assert not limiter._hashes
+    assert not limiter._searches
+    released.set()
+    assert running.result(60)
+
+
+@pytest.mark.parametrize("run", DRIVERS)
+def test_work_that_is_not_done_in_time_is_abandoned(run: Run, limiter: WorkLimiter) -> None:
+    """Work under way when its time is over is told, and gives its place back once it ends."""
+    abandoned = threading.Event()
+    with pytest.raises(WorkTimeoutError):
+        run(each(Worked(lambda: abandoned.wait(60), LARGE[-1], HURRIED, abandoned.set)))
+    assert run(each(Worked(lambda: "next", LARGE[-1], PATIENT))) == ["next"]
+
+
+@pytest.mark.parametrize("run", DRIVERS)
+def test_work_that_is_done_in_time_is_not_abandoned(run: Run) -> None:
+    """Work that is done gives its result, and is told nothing."""
+    abandoned = threading.Event()
+    assert run(each(Worked(lambda: "done", LARGE[0], PATIENT, abandoned.set))) == ["done"]
+    assert not abandoned.is_set()
+
+
+@pytest.mark.parametrize("resources", [Resources(), PATIENT], ids=["without limit", "with limit"])
+@pytest.mark.parametrize("run", DRIVERS)
+def test_a_timeout_of_the_work_itself_comes_through(run: Run, resources: Resources) -> None:
+    """A `TimeoutError` that the work raises is its own, and not taken for ours."""
+    error = TimeoutError("the work's own")
+
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(TimeoutError) as raised:
+        run(each(Worked(fail, LARGE[0], resources)))
+    assert raised.value is error
+
+
+class _JustInTime(Future[object]):
+    """A future that is done at the moment in which waiting for it ends."""
+
+    def result(self, timeout: float | None = None) -> object:
+        if timeout is not None:
+            raise TimeoutError
+        return super().result()
+
+    def add_done_callback(self, fn: Callable[[Future[object]], object]) -> None:
+        """Tell nobody yet."""
+
+
+@pytest.mark.parametrize("run", DRIVERS)
+def test_work_done_at_the_last_moment_counts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result that is there when the time is over is given."""
+    future = _JustInTime()
+    future.set_result("just in time")
+    monkeypatch.setattr(WorkLimiter, "submit", lambda limiter, *job: future)
+    assert run(each(Worked(lambda: "never", LARGE[0], HURRIED))) == ["just in time"]
+
+
+def searching(resources: Resources, on_turn: Callable[[int], None]) -> Worked:
+    """Search for what is not found in minutes, as an auth object does."""
+    step = Prove(b"string", SearchCost(32), "nonce", b"", on_turn)
+    job = TunedDigestAuth("*", Ed25519Signer.generate(), resources=resources)._job(cast("Step[object]", step))
+    assert isinstance(job, Worked)
+    return job
+
+
+class TestAbandonedSearches:
+    """A search that nobody waits for stops at its next turn, and gives its place back."""
+
+    @pytest.mark.parametrize("run", DRIVERS)
+    def test_after_a_timeout(self, run: Run, limiter: WorkLimiter) -> None:
+        """Its time over, a search makes room for the next."""
+        turns = list[int]()
+        job = searching(HURRIED, turns.append)
+        with pytest.raises(WorkTimeoutError):
+            run(each(job))
+        assert run(each(Worked(lambda: "next", SearchCost(7), PATIENT))) == ["next"]
+        with pytest.raises(ProofAbandonedError, match="nobody waits"):
+            job.call()
+        assert len(turns) == len(set(turns))
+
+    @pytest.mark.parametrize("backend", ["asyncio", "trio"])
+    def test_after_its_task_was_cancelled(self, backend: str, limiter: WorkLimiter) -> None:
+        """Its task cancelled, a search makes room for the next."""
+        turns = list[int]()
+
+        async def main() -> list[Any]:
+            with anyio.CancelScope() as scope:
+                token = anyio.lowlevel.current_token()
+
+                def cancel(tried: int) -> None:
+                    if not turns:
+                        anyio.from_thread.run_sync(scope.cancel, token=token)
+                    turns.append(tried)
+
+                await run_anyio(each(searching(PATIENT, cancel)), job_of)
+            assert scope.cancelled_caught
+            return await run_anyio(each(Worked(lambda: "next", SearchCost(7), PATIENT)), job_of)
+
+        assert anyio.run(main, backend=backend) == ["next"]
+        assert turns[0] == 256

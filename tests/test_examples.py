@@ -33,6 +33,7 @@ CLIENTS = {
     "create_with_progress": r"""
         challenged\ by\ http://127\.0\.0\.1:\d+,\ for\ create\n
         working:\ \$argon2d\$v=19\$m=128,t=1,p=1\n
+        (\n\s*\d+%\ of\ about\ \d+\.\d\ s)+\n
         worked:\ \d+\.\d\d\ s\n
         signed:\ POST\ under\ tuned-digest-signature\n
         answer:\ 201\n

@@ -28,6 +28,7 @@ from tuned_digest.events import (
     NextNonceDropped,
     RequestSigned,
     WorkFinished,
+    WorkProgressed,
     WorkStarted,
 )
 from tuned_digest.exchange import (
@@ -462,3 +463,43 @@ def test_receiving_raises_nothing_foreign(status: int, fields: list[tuple[str, s
         assert status == 401
     else:
         assert received.challenge is None or status == 401
+
+
+@pytest.mark.parametrize("work", [ACCESS, SearchCost(3)], ids=str)
+@pytest.mark.parametrize("is_heard", [True, False], ids=["heard", "unheard"])
+def test_progress_is_reported_where_somebody_listens(work: Work, is_heard: bool) -> None:
+    """A search reports every 65,536 tries, a digest nothing, and nobody is told for nothing."""
+    seen: list[Event] = []
+    client = Client(options={"on_event": seen.append} if is_heard else {})
+    exchange = client.exchange("GET", "/")
+
+    def watched(step: Step[object]) -> object:
+        if isinstance(step, Prove):
+            assert (step.on_progress is not None) == (is_heard and isinstance(work, SearchCost))
+            if step.on_progress is not None:
+                for tried in (0, 256, 32768, 65536, 65792, 131072):
+                    step.on_progress(tried)
+        return client.answer(step)
+
+    perform(exchange.authorize(challenge(work=work)), watched)
+    tried = [event.tried for event in seen if isinstance(event, WorkProgressed)]
+    assert tried == ([65536, 131072] if is_heard and isinstance(work, SearchCost) else [])
+    started = [event for event in seen if isinstance(event, WorkStarted)]
+    assert [(event.work, event.estimate) for event in started] == ([(work, 1.5)] if is_heard else [])
+
+
+def test_a_tuning_beyond_this_processs_memory_is_refused() -> None:
+    """What alone takes more memory than there is for all is an error that names the setting."""
+    exchange = Client(options={"memory_kib": ACCESS.memory_kib - 1}).exchange("GET", "/")
+    with pytest.raises(LimitExceededError, match=r"resources=Resources\(memory_kib=8\)") as raised:
+        rejected(exchange, challenge())
+    assert (raised.value.limit, raised.value.asked, raised.value.allowed) == ("memory_kib", 8, 7)
+
+
+@pytest.mark.parametrize(
+    ("memory_kib", "work"), [(None, ACCESS), (ACCESS.memory_kib, ACCESS), (1, SearchCost(1))], ids=str
+)
+def test_work_within_this_processs_memory_is_answered(memory_kib: int | None, work: Work) -> None:
+    """A tuning up to the memory, any where there is no limit, and every search can be answered."""
+    exchange = Client(options={"memory_kib": memory_kib}).exchange("GET", "/")
+    assert rejected(exchange, challenge(work=work)).challenge is not None

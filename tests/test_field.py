@@ -628,6 +628,26 @@ class TestServersThatMisbehave:
         ):
             assert client.send("GET", server.url).status == 200
 
+    def test_a_rejection_that_stops_is_no_whole_one(
+        self, connect: Connect, ledger: Ledger, signer: Ed25519Signer
+    ) -> None:
+        """A rejection whose body stops half-way is the library's own error, and not taken for whole."""
+        issuer = Issuer()
+
+        def respond(wire: Wire, recorded: Recorded) -> None:
+            if issuer.takes(recorded):
+                wire.begin(401, [("Content-Length", "100")], b'{"reason": "unknown identity"')
+                wire.wait_until_gone()
+            else:
+                wire.answer(401, [issuer.challenge()])
+
+        with (
+            ledger.watch(record(respond)) as server,
+            connect(server.url, signer, transport=Transport(read_timeout=0.5)) as client,
+            pytest.raises(client.library_error),
+        ):
+            client.send("GET", server.url)
+
     def test_a_trickled_challenge_is_answered_before_its_end(
         self, connect: Connect, ledger: Ledger, signer: Ed25519Signer, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -11,7 +11,13 @@ import httpx
 import pytest
 import respx
 
-from tuned_digest import ArgumentError, Ed25519Signer, LimitExceededError, TunedDigestError
+from tuned_digest import (
+    ArgumentError,
+    Ed25519Signer,
+    LimitExceededError,
+    Resources,
+    TunedDigestError,
+)
 from tuned_digest.httpx import TunedDigestAuth, _ResumedStream
 
 from .certificates import Certificate
@@ -21,13 +27,6 @@ from .raw_server import Issuer, Recorded, Wire, record
 from .serving import QUICK, Served, serve, serve_http2
 
 CHALLENGE = {"WWW-Authenticate": f"tuned-digest-signature nonce=AAAA;algorithm={QUICK};actions=read"}
-
-
-@pytest.fixture
-def server() -> Iterator[Served]:
-    """The verified application of `field_server`."""
-    with serve(verified()) as served:
-        yield served
 
 
 def test_auth_none_sends_unsigned(server: Served, signer: Ed25519Signer) -> None:
@@ -411,3 +410,27 @@ def test_auth_of_a_call_comes_before_the_clients(server: Served, signer: Ed25519
         client.get(server.url)
         response = client.get(server.url, auth=TunedDigestAuth(server.url, caller))
     assert response.json()["caller"] == caller.identity
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_priming_over_a_transport_in_memory(signer: Ed25519Signer, is_async: bool) -> None:
+    """Responses to priming that are in memory already are let go of like any other."""
+    sent: list[str] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        sent.append(request.method)
+        if "Authorization" not in request.headers:
+            return httpx.Response(401, headers=CHALLENGE)
+        value = f"nextnonce=BBBB;argon={QUICK};scopes=update"
+        return httpx.Response(200, headers={"Authentication-Info": value})
+
+    transport, url = httpx.MockTransport(respond), "https://api.example.com/"
+    auth = TunedDigestAuth(url, signer, resources=Resources(prime_above_kib=1))
+
+    async def upload() -> int:
+        async with httpx.AsyncClient(auth=auth, transport=transport) as client:
+            return (await client.patch(url, content=bytes(2000))).status_code
+
+    with httpx.Client(auth=auth, transport=transport) as client:
+        status = anyio.run(upload) if is_async else client.patch(url, content=bytes(2000)).status_code
+    assert (status, sent) == (200, ["HEAD", "HEAD", "PATCH"])

@@ -123,6 +123,38 @@ def test_a_search_that_finds_nothing_says_so() -> None:
         search_response(STRING, SearchCost(32), "n", candidates=300)
 
 
+def test_a_search_can_be_watched() -> None:
+    """Between tries a search says how far it is, more each time."""
+    turns: list[int] = []
+    with pytest.raises(ProofNotFoundError):
+        search_response(STRING, SearchCost(32), "n", on_turn=turns.append, candidates=2000)
+    assert turns == sorted(set(turns))
+    assert len(turns) == 8
+
+
+def test_a_search_says_how_many_tries_were_made() -> None:
+    """What is told between tries is how many were made, the unfinished last turn included."""
+    turns: list[int] = []
+    with pytest.raises(ProofNotFoundError):
+        search_response(STRING, SearchCost(32), "n", on_turn=turns.append, candidates=600)
+    assert turns == [256, 512, 600]
+
+
+@pytest.mark.parametrize("turn", [1, 3])
+def test_a_search_ends_when_it_is_told_to(turn: int) -> None:
+    """What the watcher raises comes out at that turn."""
+    turns: list[int] = []
+
+    def stop(tried: int) -> None:
+        turns.append(tried)
+        if len(turns) == turn:
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        prove(STRING, SearchCost(32), nonce="n", salt=b"", on_turn=stop)
+    assert len(turns) == turn
+
+
 def test_any_number_that_will_do_verifies() -> None:
     """A verifier does not ask for the smallest number."""
     good = [n for n in range(100) if not blake3(STRING + n.to_bytes(4, "little")).digest()[0] & 0x80]

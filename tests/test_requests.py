@@ -24,13 +24,6 @@ CHALLENGE = ("WWW-Authenticate", f"tuned-digest-signature nonce=AAAA;algorithm={
 
 
 @pytest.fixture
-def server() -> Iterator[Served]:
-    """The verified application of `field_server`."""
-    with serve(verified()) as served:
-        yield served
-
-
-@pytest.fixture
 def session() -> Iterator[requests.Session]:
     """A session that is closed after the test."""
     with requests.Session() as session:

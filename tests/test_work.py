@@ -10,13 +10,15 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 from tuned_digest import ArgumentError, Resources, SearchCost, Tuning, _machine, _work
-from tuned_digest._machine import usable_cores
+from tuned_digest._machine import usable_cores, usable_memory_kib
 from tuned_digest._work import WorkLimiter, outcome, process_limiter
 from tuned_digest.errors import NoThreadError
 from tuned_digest.tuning import Work
@@ -348,26 +350,178 @@ def test_a_cancelled_task_leaves_running_work_its_place(
     assert "exception calling callback" not in caplog.text
 
 
-@pytest.mark.parametrize("options", [{"max_concurrent": 0}, {"spool_kib": 0}, {"max_concurrent": -1}])
-def test_resources_are_positive(options: dict[str, int]) -> None:
-    """A process that could do nothing is an error at once."""
-    with pytest.raises(ArgumentError, match="at least 1"):
-        Resources(**options)  # type: ignore[arg-type]
+def of_memory(kib: int) -> Tuning:
+    """A tuning of which its memory alone matters."""
+    return Tuning("argon2d", kib, 1, 1)
+
+
+def test_work_waits_for_memory() -> None:
+    """Work begins while memory is left; the first that has to wait for some holds up what is behind it."""
+    limiter, resources = WorkLimiter(8), Resources(memory_kib=100)
+    jobs = [Held() for _ in range(5)]
+    sizes = [60, 40, 50, 8, 50]
+    futures = [limiter.submit(job, of_memory(size), resources) for job, size in zip(jobs, sizes, strict=True)]
+    assert [future.running() for future in futures] == [True, True, False, False, False]
+    jobs[1].finish()
+    assert [future.running() for future in futures[2:]] == [False, False, False]
+    jobs[0].finish()
+    assert [future.running() for future in futures[2:]] == [True, True, False]
+    for job in jobs[2:]:
+        job.finish()
+    assert [future.result(PATIENCE) for future in futures] == ["done"] * 5
+
+
+def test_work_larger_than_the_memory_runs_alone() -> None:
+    """Work that needs more memory than there is waits until nothing runs, and nothing runs beside it."""
+    limiter, resources = WorkLimiter(8), Resources(memory_kib=100)
+    jobs = [Held() for _ in range(3)]
+    futures = [
+        limiter.submit(job, of_memory(size), resources) for job, size in zip(jobs, [8, 200, 8], strict=True)
+    ]
+    assert [future.running() for future in futures] == [True, False, False]
+    jobs[0].finish()
+    assert [future.running() for future in futures[1:]] == [True, False]
+    jobs[1].finish()
+    assert futures[2].running()
+    jobs[2].finish()
+
+
+def test_searches_need_no_memory() -> None:
+    """A search runs beside a hash that takes all the memory."""
+    limiter, resources, digest, search = WorkLimiter(2), Resources(memory_kib=8), Held(), Held()
+    limiter.submit(digest, HASH, resources)
+    future = limiter.submit(search, SEARCH, resources)
+    assert future.running()
+    digest.finish()
+    search.finish()
+
+
+def test_memory_comes_back_whatever_happens() -> None:
+    """After an error, a thread that could not start and a waiter that left, all the memory is there again."""
+    limiter, all_of_it = WorkLimiter(8), of_memory(100)
+    resources = Resources(memory_kib=100)
+    with pytest.raises(ZeroDivisionError):
+        limiter.submit(lambda: 1 // 0, all_of_it, resources).result(PATIENCE)
+    with no_more_threads():
+        assert isinstance(limiter.submit(lambda: 1, all_of_it, resources).exception(0), NoThreadError)
+    first, last = Held(), Held()
+    limiter.submit(first, all_of_it, resources)
+    assert limiter.submit(lambda: 1, all_of_it, resources).cancel()
+    first.finish()
+    future = limiter.submit(last, all_of_it, resources)
+    assert future.running()
+    last.finish()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_hundred_tasks_cancelled_keep_the_bounds(backend: str) -> None:
+    """Tasks cancelled among running hashes go at once, and never is more running than there is room for."""
+    limiter, resources = WorkLimiter(3), Resources(memory_kib=100)
+    lock, released = threading.Lock(), threading.Event()
+    running: list[int] = []
+    most_at_once: list[int] = []
+    most_memory: list[int] = []
+    started = threading.Semaphore(0)
+
+    def job(size: int) -> None:
+        with lock:
+            running.append(size)
+            most_at_once.append(len(running))
+            most_memory.append(sum(running))
+        started.release()
+        assert released.wait(PATIENCE)
+        with lock:
+            running.remove(size)
+
+    sizes = [30 + number % 3 * 10 for number in range(100)]
+    futures: list[Future[None]] = []
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for size in sizes:
+                futures.append(limiter.submit(lambda size=size: job(size), of_memory(size), resources))  # type: ignore[misc]
+                group.start_soon(outcome, futures[-1])
+            await anyio.to_thread.run_sync(lambda: [started.acquire(timeout=PATIENCE) for _ in range(2)])
+            group.cancel_scope.cancel()
+        # Here every task has ended, and a few hashes run on.
+        left = [future for future in futures if not future.cancelled()]
+        assert len(left) <= 3
+        assert all(future.running() for future in left)
+
+    anyio.run(main, backend=backend)
+    following = [limiter.submit(lambda: job(50), of_memory(50), resources) for _ in range(2)]
+    assert not any(future.running() for future in following)
+    released.set()
+    for future in [*futures, *following]:
+        assert future.cancelled() or future.result(PATIENCE) is None
+    assert max(most_at_once) <= 3
+    assert max(most_memory) <= 100
+    assert (limiter._running, limiter._memory_kib) == (0, 0)
+    assert not limiter._hashes
+
+
+NUMBERS = ("max_concurrent", "memory_kib", "spool_kib", "prime_above_kib")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        *(({name: number}, f"{name} is at least 1") for name in NUMBERS for number in (0, -1)),
+        *(({"work_timeout": seconds}, "work_timeout is more than 0") for seconds in (0, -0.5)),
+        ({"prime_method": "TRACE"}, "a method that is signed, not 'TRACE'"),
+        ({"prime_method": "CONNECT"}, "not 'CONNECT'"),
+        ({"prime_path": ""}, "a path as on the wire, percent-encoded, not ''"),
+        ({"prime_path": "a"}, "not 'a'"),
+        ({"prime_method": "OPTIONS", "prime_path": "*"}, "not 'OPTIONS'"),
+    ],
+)
+def test_resources_that_could_do_nothing_are_refused(options: dict[str, Any], message: str) -> None:
+    """A process without places, memory or time, and a request that cannot be signed, are errors at once."""
+    with pytest.raises(ArgumentError, match=message):
+        Resources(**options)
 
 
 def test_resources_have_defaults() -> None:
-    """Without being told, a process uses its cores and keeps 8 MiB of a body in memory."""
-    assert Resources() == Resources(max_concurrent=None, spool_kib=8192, spool_dir=None)
+    """Without being told, a process uses its cores, keeps 8 MiB of a body and primes above 1 MiB."""
+    assert Resources() == Resources(
+        max_concurrent=None,
+        memory_kib=None,
+        work_timeout=None,
+        spool_kib=8192,
+        spool_dir=None,
+        prime_above_kib=1024,
+        prime_method="HEAD",
+        prime_path="/",
+    )
     assert Resources(max_concurrent=1, spool_kib=1).max_concurrent == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"prime_path": "/caf\u00e9"},
+        {"prime_path": "/a#b"},
+        {"prime_path": "/a\r\nX: y"},
+        {"prime_method": ""},
+        {"prime_method": "A B"},
+    ],
+    ids=ascii,
+)
+def test_a_priming_request_that_cannot_be_sent_is_refused(options: dict[str, Any]) -> None:
+    """A path or a method that no request can have is an error at once."""
+    with pytest.raises(ArgumentError, match="priming"):
+        Resources(**options)
 
 
 @pytest.fixture
 def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A hierarchy of control groups without quotas, this process in ``/a/b``, on a machine of eight cores."""
+    """A hierarchy of control groups without limits, this process in ``/a/b``, of eight cores and 8 GiB."""
     (tmp_path / "membership").write_text("12:cpu,cpuacct:/a/b\n0::/a/b\n")
     monkeypatch.setattr(_machine, "_MEMBERSHIP", tmp_path / "membership")
     monkeypatch.setattr(_machine, "_HIERARCHY", tmp_path / "cgroup")
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2 * 1024 * 1024}
+    monkeypatch.setattr(os, "sysconf", pages.__getitem__, raising=False)
     return tmp_path / "cgroup"
 
 
@@ -422,6 +576,73 @@ def test_usable_cores_without_affinity(
 def test_usable_cores_of_this_machine() -> None:
     """This process may use at least one core and no more than there are."""
     assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+
+
+GIB = 1024 * 1024  # KiB
+
+
+@pytest.mark.parametrize(
+    ("files", "memory"),
+    [
+        ({}, 8 * GIB),
+        ({"a/b/memory.max": "max\n"}, 8 * GIB),
+        ({"a/b/memory.max": f"{2 * 1024**3}\n"}, 2 * GIB),
+        ({"a/memory.max": f"{3 * 1024**3}\n", "a/b/memory.max": "max"}, 3 * GIB),
+        ({"memory.max": f"{16 * 1024**3}\n"}, 8 * GIB),
+        ({"a/b/c/memory.max": "4096\n"}, 8 * GIB),
+        ({"memory.max": "garbage\n"}, 8 * GIB),
+        ({"memory/memory.limit_in_bytes": f"{1024**3}\n"}, GIB),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, 8 * GIB),
+        ({"memory/memory.limit_in_bytes": "-1\n"}, 8 * GIB),
+        ({"memory.max": "garbage", "memory/memory.limit_in_bytes": f"{1024**3}"}, GIB),
+    ],
+)
+def test_usable_memory_respects_a_limit(cgroup: Path, files: dict[str, str], memory: int) -> None:
+    """The least limit of a control group this process is in counts, and what the machine has."""
+    for name, content in files.items():
+        (cgroup / name).parent.mkdir(parents=True, exist_ok=True)
+        (cgroup / name).write_text(content)
+    assert usable_memory_kib() == memory
+
+
+def unknown(name: str) -> int:
+    """Know no such name."""
+    raise ValueError("unrecognized configuration name")
+
+
+@pytest.mark.parametrize(
+    "sysconf",
+    [None, unknown, {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": -1}.__getitem__],
+    ids=["absent", "unknown", "untold"],
+)
+def test_usable_memory_where_the_system_does_not_tell(
+    cgroup: Path, monkeypatch: pytest.MonkeyPatch, sysconf: Callable[[str], int] | None
+) -> None:
+    """Without the machine's memory a control group's limit counts, and nothing is known without either."""
+    if sysconf is None:
+        monkeypatch.delattr(os, "sysconf")
+    else:
+        monkeypatch.setattr(os, "sysconf", sysconf)
+    assert usable_memory_kib() == 0
+    cgroup.mkdir()
+    (cgroup / "memory.max").write_text(f"{1024**3}")
+    assert usable_memory_kib() == GIB
+
+
+@pytest.mark.parametrize(("usable", "limit"), [(0, 320 * 1024), (GIB, 320 * 1024), (8 * GIB, 2 * GIB)])
+def test_a_quarter_of_the_memory_is_spent_by_default(
+    monkeypatch: pytest.MonkeyPatch, usable: int, limit: int
+) -> None:
+    """Without being told, all work takes a quarter of the memory, and at least what one create takes."""
+    _work._default_memory_kib.cache_clear()
+    monkeypatch.setattr(_work, "usable_memory_kib", lambda: usable)
+    try:
+        assert Resources().memory_limit_kib() == limit
+        assert Resources(memory_kib=7).memory_limit_kib() == 7
+        monkeypatch.setattr(_work, "usable_memory_kib", lambda: pytest.fail("it is looked up once"))
+        assert Resources().memory_limit_kib() == limit
+    finally:
+        _work._default_memory_kib.cache_clear()
 
 
 def test_stress_leaves_nothing_behind() -> None:

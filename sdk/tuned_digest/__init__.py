@@ -11,9 +11,11 @@ from .errors import (
     LimitExceededError,
     MalformedFieldError,
     MissingExtraError,
+    NoThreadError,
     PrivateKeyError,
     TunedDigestError,
     UnsupportedAlgorithmError,
+    WorkTimeoutError,
 )
 from .nonces import MemoryNonceCache, NonceCache
 from .origins import Origin
@@ -32,6 +34,7 @@ __all__ = [
     "MemoryNonceCache",
     "MissingExtraError",
     "NextNonce",
+    "NoThreadError",
     "NonceCache",
     "Origin",
     "PrivateKeyError",
@@ -42,4 +45,5 @@ __all__ = [
     "Tuning",
     "UnsupportedAlgorithmError",
     "Work",
+    "WorkTimeoutError",
 ]

@@ -18,7 +18,7 @@ from . import events
 from ._drivers import Inline, Job, Threaded, Worked
 from ._grammar import ACTIONS, SCHEMES, names_our_scheme
 from ._steps import Call, Step, ask
-from ._work import Resources
+from ._work import Resources, check_priming
 from .authorization import is_ours, nonce_of
 from .bodies import Body
 from .canonical import is_signable, path_of
@@ -50,7 +50,7 @@ ResponseT = TypeVar("ResponseT")
 
 _logger = logging.getLogger("tuned_digest")
 
-_WARNED_ORIGINS = 256  # origins that warnings are counted for; beyond it none is logged
+_NOTED_ORIGINS = 256  # origins that warnings are counted for, and priming that brought nothing
 
 
 class AuthBase:
@@ -112,6 +112,7 @@ class AuthBase:
             clock=_clock,
         )
         self._warned: set[tuple[str, Origin]] = set()
+        self._unprimed: set[Origin] = set()
 
     def for_action(self, action: str) -> Self:
         """Make a view on the same state that takes every request for one action.
@@ -131,6 +132,12 @@ class AuthBase:
         view._settings = replace(self._settings, action=lambda method, path: action)
         return view
 
+    def _for_priming(self) -> Self:
+        """Make a view on the same state that takes each request for what it is."""
+        view = copy.copy(self)
+        view._settings = replace(self._settings, action=guess_action)
+        return view
+
     def _priming(
         self,
         send: Callable[[str, str], ResponseT | Awaitable[ResponseT]],
@@ -143,13 +150,13 @@ class AuthBase:
         origins = self._origins.listed
         if not origins:
             raise ArgumentError('name the origins to prime: "*" names none')
-        methods = dict.fromkeys((method or self._resources.prime_method, "GET"))
+        first, path = (method or self._resources.prime_method).upper(), path or self._resources.prime_path
+        check_priming(first, path)
         primed = list[bool]()
         for origin in origins:
             is_primed = False
-            for attempt in methods:
-                url = f"{origin}{path or self._resources.prime_path}"
-                response = yield from ask(Call(functools.partial(send, attempt, url)))
+            for attempt in dict.fromkeys((first, "GET")):
+                response = yield from ask(Call(functools.partial(send, attempt, f"{origin}{path}")))
                 found = report(response)
                 yield from ask(Call(functools.partial(close, response)))
                 is_primed = found is not None and found.next_nonces > 0
@@ -173,6 +180,13 @@ class AuthBase:
             return None
         return Exchange(target, body(), self._settings, sent=nonce_of(authorization))
 
+    def _note_priming(self, origin: Origin, *, is_primed: bool) -> None:
+        """Remember where priming brings nothing: it is not tried again until nonces come."""
+        if is_primed:
+            self._unprimed.discard(origin)
+        elif len(self._unprimed) < _NOTED_ORIGINS:
+            self._unprimed.add(origin)
+
     def _log_rejection(self, exchange: Exchange, status: int) -> None:
         if status == 401 and exchange.report.scheme:
             target, reason = exchange.target, exchange.report.reason or "no reason given"
@@ -187,7 +201,7 @@ class AuthBase:
             self._warn(origin, f"a challenge is left unanswered: the auth object serves {self._origins}")
 
     def _warn(self, origin: Origin, message: str) -> None:
-        if (message, origin) not in self._warned and len(self._warned) < _WARNED_ORIGINS:
+        if (message, origin) not in self._warned and len(self._warned) < _NOTED_ORIGINS:
             self._warned.add((message, origin))
             _logger.warning("%s: %s", origin, message)
 

@@ -120,14 +120,14 @@ _turns = anyio.lowlevel.RunVar[anyio.Lock]("tuned_digest_turns")  # one for each
 
 @dataclass(slots=True)
 class _Returned(Generic[T]):
-    value: T
+    value: T = field(repr=False)
 
 
 def _advance(
     steps: Generator[Step[object], object, T], answer: object = None, *, error: Exception | None = None
 ) -> Step[object] | _Returned[T]:
     try:
-        return steps.throw(error) if error else steps.send(answer)
+        return steps.throw(error) if error is not None else steps.send(answer)
     except StopIteration as stop:
         return _Returned(cast("T", stop.value))
 
@@ -169,6 +169,8 @@ async def _outcome_in_time(future: Future[object], job: Worked) -> object:
             return await outcome(future)
     finally:
         _leave(future, job)
+    if future.done() and not future.cancelled():  # just now
+        return future.result()
     raise _timed_out(job)
 
 

@@ -8,10 +8,11 @@ goes first, its own challenge is answered, and its success brings nonces for eve
 
 from __future__ import annotations
 
-__all__ = ["Head", "Journey", "Messages", "first_origin", "is_of_the_body", "merge_cookies"]
+__all__ = ["Head", "Journey", "Messages", "first_origin", "merge_cookies"]
 
 import time
 from collections.abc import Awaitable, Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -31,10 +32,6 @@ ResponseT_contra = TypeVar("ResponseT_contra", contravariant=True)
 
 # The body of a 401 may come byte by byte, each in time for the client library's timeout.
 _HEAD_SECONDS = 5.0
-
-# Header fields that are about a body, or make the request depend on a resource: priming is about neither.
-_OF_THE_BODY = ("content-", "if-")
-_OF_THE_REQUEST = frozenset({"expect", "idempotency-key", "range", "te", "trailer", "transfer-encoding"})
 
 
 class Messages(Protocol[RequestT, ResponseT_contra]):
@@ -80,8 +77,8 @@ class Messages(Protocol[RequestT, ResponseT_contra]):
         """Make a request without a body to the same origin; None where this library cannot send one."""
         ...
 
-    def release(self, response: ResponseT_contra, request: RequestT) -> Awaitable[None] | None:
-        """Let go of the response to a priming request, unread, and carry its cookies to another request."""
+    def release(self, response: ResponseT_contra, *, keep_cookies: bool) -> Awaitable[None] | None:
+        """Let go of the response to a priming request, unread, and keep its cookies for the next request."""
         ...
 
     def attach(self, response: ResponseT_contra, report: Report) -> None:
@@ -144,15 +141,18 @@ class Journey(Generic[RequestT, ResponseT]):
         if exchange is None:
             return request
         value = yield from exchange.authorize()
-        resources = self._auth._resources
-        limit = resources.prime_above_kib
-        if value is None and limit is not None and exchange.body_size > limit * 1024:
-            upload = _Upload(request, exchange, ["GET", resources.prime_method])
+        if value is None and self._is_to_be_primed(exchange):
+            upload = _Upload(request, exchange, ["GET", self._auth._resources.prime_method])
             priming = yield from self._prime(upload)
             if priming is not None:
                 self._upload = upload
                 return priming
         return self._messages.authorize(request, value)
+
+    def _is_to_be_primed(self, exchange: Exchange) -> bool:
+        limit = self._auth._resources.prime_above_kib
+        is_large = limit is not None and exchange.body_size > limit * 1024
+        return is_large and exchange.target.origin not in self._auth._unprimed
 
     def harvest(self, response: ResponseT) -> Generator[Step[object], object, None]:
         """Remember the next nonces of a redirect.
@@ -177,10 +177,14 @@ class Journey(Generic[RequestT, ResponseT]):
         Raises:
             TunedDigestError: If there is a challenge that cannot be answered.
         """
-        again = yield from self._answer(response)
-        if again is None and self._upload is not None:
+        if self._upload is not None:
             return (yield from self._go_on(self._upload, response))
-        return again
+        return (yield from self._answer(response))
+
+    def close(self) -> None:
+        """Note that no more comes: priming that was never answered is not tried again."""
+        if self._upload is not None:
+            self._auth._note_priming(self._upload.exchange.target.origin, is_primed=False)
 
     def _answer(self, response: ResponseT) -> Generator[Step[object], object, RequestT | None]:
         messages = self._messages
@@ -194,11 +198,12 @@ class Journey(Generic[RequestT, ResponseT]):
             reason = read_reason((yield from ask(Call(lambda: messages.head(response)))))
         received = exchange.receive(status, fields, reason)
         if received.nonces:
+            self._auth._note_priming(exchange.target.origin, is_primed=True)
             yield from ask(Remember(exchange.target.origin, received.nonces))
         if received.challenge is None:
             messages.attach(response, exchange.report)
             self._auth._log_rejection(exchange, status)
-            if received.problem is not None and self._upload is None:
+            if received.problem is not None:
                 raise received.problem
             return None
         again = yield from ask(Call(lambda: messages.again(response)))
@@ -209,10 +214,18 @@ class Journey(Generic[RequestT, ResponseT]):
         self, upload: _Upload[RequestT], response: ResponseT
     ) -> Generator[Step[object], object, RequestT]:
         """Sign the large request once there is a nonce for it, and send it in any case in the end."""
-        yield from ask(Call(lambda: self._messages.release(response, upload.request)))
+        with suppress(Exception):  # of priming: the upload can do without it
+            again = yield from self._answer(response)
+            if again is not None:
+                return again
+        messages, origin = self._messages, upload.exchange.target.origin
+        is_at_origin = messages.target(messages.request(response)).origin == origin
+        yield from ask(Call(lambda: messages.release(response, keep_cookies=is_at_origin)))
         value = yield from upload.exchange.authorize()
         if value is None and (priming := (yield from self._prime(upload))) is not None:
             return priming
+        brought = any(exchange and exchange.report.next_nonces for exchange in self._exchanges.values())
+        self._auth._note_priming(origin, is_primed=brought)
         self._upload = None
         self._exchanges = {upload.exchange.target: upload.exchange}
         return self._messages.authorize(upload.request, value)
@@ -223,19 +236,22 @@ class Journey(Generic[RequestT, ResponseT]):
             priming = self._messages.priming(upload.request, method, path)
             if priming is None or self._messages.target(priming) in self._exchanges:
                 continue
-            exchange = self._exchange(priming, was_sent=False)
-            value = (yield from exchange.authorize()) if exchange else None
-            return self._messages.authorize(priming, value)
+            with suppress(Exception):  # of priming: the upload can do without it
+                exchange = self._exchange(priming, was_sent=False, auth=self._auth._for_priming())
+                value = (yield from exchange.authorize()) if exchange else None
+                return self._messages.authorize(priming, value)
         return None
 
-    def _exchange(self, request: RequestT, *, was_sent: bool = True) -> Exchange | None:
+    def _exchange(
+        self, request: RequestT, *, was_sent: bool = True, auth: AuthBase | None = None
+    ) -> Exchange | None:
         """Find the exchange of a request's target: a redirect back to it does not start over."""
         try:
             target = self._messages.target(request)
         except ArgumentError:  # a transport of its own, such as a socket file: no origin, not ours
             return None
         if target not in self._exchanges:
-            self._exchanges[target] = self._auth._exchange(
+            self._exchanges[target] = (auth or self._auth)._exchange(
                 target,
                 self._since,
                 self._messages.authorization(request),
@@ -259,17 +275,10 @@ def first_origin(messages: Messages[RequestT, ResponseT], request: RequestT) -> 
         return Origin("", "", 0)
 
 
-def is_of_the_body(name: str) -> bool:
-    """Tell whether a header field has no place on a request without a body, sent to prime."""
-    return name.lower().startswith(_OF_THE_BODY) or name.lower() in _OF_THE_REQUEST
-
-
 def merge_cookies(existing: str | None, fresh: str | None) -> str:
-    """Merge two Cookie fields, the fresh one's values winning (RFC 6265 section 5.4)."""
-    pairs: dict[str, str] = {}
-    for value in (existing, fresh):
-        for pair in (value or "").split(";"):
-            name, equals, content = pair.strip().partition("=")
-            if name or equals:
-                pairs[name] = content
-    return "; ".join(f"{name}={content}" for name, content in pairs.items())
+    """Put fresh cookies in the place of those of the same names, and leave the others as they are written."""
+    if not fresh:
+        return existing or ""
+    replaced = {pair.partition("=")[0].strip() for pair in fresh.split(";")}
+    pairs = [pair.strip() for pair in (existing or "").split(";")]
+    return "; ".join([*(pair for pair in pairs if pair and pair.partition("=")[0] not in replaced), fresh])

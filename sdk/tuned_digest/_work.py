@@ -8,11 +8,12 @@ leaves its hash, and the place, behind.
 
 from __future__ import annotations
 
-__all__ = ["Resources", "WorkLimiter", "outcome", "process_limiter"]
+__all__ = ["Resources", "WorkLimiter", "check_priming", "outcome", "process_limiter"]
 
 import contextlib
 import functools
 import os
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -45,8 +46,9 @@ class Resources:
         memory_kib: Memory of all proofs computed at once in the whole process, KiB; a request that alone
             needs more is refused. None for a quarter of what the machine or the control group has, and
             at least 320 MiB.
-        work_timeout: Seconds that the work of one request may take, the wait for a place included; None
-            for no limit. Timeouts of client libraries begin when a request is sent, after its work.
+        work_timeout: Seconds that each proof may take, the wait for a place included; None for no limit.
+            A request may need several. Timeouts of client libraries begin when a request is sent, after
+            its work.
         spool_kib: How much of a body that can be read only once is kept in memory, KiB; more goes to
             a temporary file.
         spool_dir: Where temporary files go, None for ``TMPDIR``, else ``/var/tmp``, else the system's choice.
@@ -75,10 +77,7 @@ class Resources:
                 raise ArgumentError(f"{name} is at least 1")
         if self.work_timeout is not None and self.work_timeout <= 0:
             raise ArgumentError("work_timeout is more than 0 seconds")
-        if not is_signable(self.prime_method, self.prime_path) or not self.prime_path.startswith("/"):
-            raise ArgumentError(
-                f"priming is a signed request for a path, not {self.prime_method} {self.prime_path}"
-            )
+        check_priming(self.prime_method, self.prime_path)
 
     def memory_limit_kib(self) -> int:
         """Find how much memory all proofs at once may take.
@@ -92,6 +91,27 @@ class Resources:
 @functools.cache
 def _default_memory_kib() -> int:
     return max(_LEAST_MEMORY_KIB, usable_memory_kib() // 4)
+
+
+def check_priming(method: str, path: str) -> None:
+    """Refuse a priming request that could not be sent, or not be signed.
+
+    Args:
+        method: Its method.
+        path: The path it goes to, as on the wire.
+
+    Raises:
+        ArgumentError: If it is.
+    """
+    if not _METHOD.fullmatch(method) or not is_signable(method, path):
+        raise ArgumentError(f"priming is done with a method that is signed, not {method!r}")
+    if not _PATH.fullmatch(path):
+        raise ArgumentError(f"priming goes to a path as on the wire, percent-encoded, not {path!r}")
+
+
+# What RFC 9110 section 9.1 and RFC 3986 section 3.3 allow, and a query.
+_METHOD = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]+")
+_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*")
 
 
 @dataclass(slots=True)

@@ -12,9 +12,10 @@ __all__ = ["Body", "BytesBody", "LostBody", "RepeatableBody", "SpooledBody", "fi
 import os
 import tempfile
 import threading
+import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import anyio.to_thread
 from blake3 import blake3
@@ -171,6 +172,7 @@ class RepeatableBody:
         return 0
 
     def __iter__(self) -> Iterator[bytes]:
+        self.digest()  # of what was not read to its end nothing is sent
         missing = self.size
         for chunk in self._chunks():
             missing -= len(chunk)
@@ -231,6 +233,7 @@ class SpooledBody(RepeatableBody):
         self._source: Iterable[bytes | str] | AsyncIterable[bytes | str] | None = source
         folder = _temporary_folder() if directory is None else os.fspath(directory)
         self._spool = tempfile.SpooledTemporaryFile(max_size=memory_kib * 1024, dir=folder)  # noqa: SIM115
+        weakref.finalize(self, _close, self._spool)
         super().__init__(file_chunks(self._spool))
 
     async def adigest(self) -> bytes:
@@ -246,17 +249,14 @@ class SpooledBody(RepeatableBody):
             source, self._source = self._source, None
             pending, size = list[bytes | str](), 0
             async for chunk in source:
-                pending.append(chunk)
-                size += len(chunk)
+                # Copied, where it is no bytes: the source may use its buffer again.
+                pending.append(chunk if isinstance(chunk, str) else bytes(chunk))
+                size += len(pending[-1])
                 if size >= _WRITE:
                     await anyio.to_thread.run_sync(self._write, pending)
                     pending, size = [], 0
             self._source = pending
         return await super().adigest()
-
-    def __del__(self) -> None:
-        with suppress(OSError):  # what a full disk did not take is not missed here
-            self._spool.close()
 
     def _first_pass(self) -> Iterator[bytes]:
         # Given away once: what failed half-way cannot be told from what is whole a second time.
@@ -267,7 +267,7 @@ class SpooledBody(RepeatableBody):
             raise BodyError("an async body needs an async client")
         yield from self._chunks()  # what an async client has spooled
         for chunk in source:
-            octets = chunk.encode() if isinstance(chunk, str) else chunk
+            octets = chunk.encode() if isinstance(chunk, str) else bytes(chunk)
             self._write((octets,))
             yield octets
         self._write((), flush=True)
@@ -285,6 +285,11 @@ class SpooledBody(RepeatableBody):
             ) from None
 
 
+def _close(spool: IO[bytes]) -> None:
+    with suppress(OSError):  # what a full disk did not take is not missed here
+        spool.close()
+
+
 def is_rewindable(file: Any) -> bool:
     """Tell whether a file can be read in bytes, and again from where it stands.
 
@@ -294,12 +299,12 @@ def is_rewindable(file: Any) -> bool:
     Returns:
         False for text files, pipes, and what is no file.
     """
-    if not (hasattr(file, "read") and hasattr(file, "seek") and hasattr(file, "tell")):
+    if isinstance(file, AsyncIterable) or not all(hasattr(file, name) for name in ("read", "seek", "tell")):
         return False
     try:
         file.seek(file.tell())
         return isinstance(file.read(0), bytes)
-    except (OSError, TypeError, ValueError):  # as files say that they cannot
+    except Exception:  # files have many ways to say that they cannot
         return False
 
 
@@ -320,7 +325,9 @@ def file_chunks(file: Any) -> Callable[[], Iterator[bytes]]:
         while True:
             with reading:
                 file.seek(offset)
-                chunk: bytes = file.read(_CHUNK)
+                chunk: bytes | None = file.read(_CHUNK)
+            if chunk is None:
+                raise BodyError("the file has no bytes for now: open it so that reading waits for them")
             if not chunk:
                 return
             offset += len(chunk)

@@ -118,7 +118,7 @@ class LimitExceededError(TunedDigestError):
 
     Args:
         message: What was asked, what is allowed and how to allow it.
-        limit: The name of the `Limits` field that was exceeded.
+        limit: The name of the field of `Limits` that was exceeded, or ``memory_kib`` of `Resources`.
         asked: What the server asked for, in that field's unit.
         allowed: What the client allows, in that field's unit.
     """

@@ -16,7 +16,7 @@ from typing import NoReturn, overload
 
 from ._auth import AuthBase
 from ._drivers import run_anyio, run_blocking
-from ._journey import Head, Journey, first_origin, is_of_the_body, merge_cookies
+from ._journey import Head, Journey, first_origin, merge_cookies
 from ._library_errors import as_library_error
 from ._work import Resources
 from .authorization import is_ours
@@ -34,6 +34,8 @@ except ImportError as error:
         "httpx is not installed: pip install 'tuned-digest[httpx]'", extra="httpx"
     ) from error
 
+
+_OF_EVERY_REQUEST = frozenset({"host", "user-agent", "accept", "accept-encoding", "accept-language"})
 
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32  # the header says which
 
@@ -58,13 +60,16 @@ class TunedDigestAuth(AuthBase, httpx.Auth):  # noqa: D101
             journey = Journey(self, messages, first_origin(messages, request))
             following: httpx.Request | None = run_blocking(journey.depart(request), self._job)
         sent = 0
-        while following is not None:
-            response = yield following
-            with _library_errors(response.request, response):
-                for hop in response.history[sent:]:
-                    run_blocking(journey.harvest(hop), self._job)
-                following = run_blocking(journey.arrive(response), self._job)
-            sent += 1
+        try:
+            while following is not None:
+                response = yield following
+                with _library_errors(response.request, response):
+                    for hop in response.history[sent:]:
+                        run_blocking(journey.harvest(hop), self._job)
+                    following = run_blocking(journey.arrive(response), self._job)
+                sent += 1
+        finally:
+            journey.close()
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """Send a request, signed, through an `httpx.AsyncClient`, the slow work in worker threads.
@@ -83,13 +88,16 @@ class TunedDigestAuth(AuthBase, httpx.Auth):  # noqa: D101
             journey = Journey(self, messages, first_origin(messages, request))
             following: httpx.Request | None = await run_anyio(journey.depart(request), self._async_job)
         sent = 0
-        while following is not None:
-            response = yield following
-            with _library_errors(response.request, response):
-                for hop in response.history[sent:]:
-                    await run_anyio(journey.harvest(hop), self._async_job)
-                following = await run_anyio(journey.arrive(response), self._async_job)
-            sent += 1
+        try:
+            while following is not None:
+                response = yield following
+                with _library_errors(response.request, response):
+                    for hop in response.history[sent:]:
+                        await run_anyio(journey.harvest(hop), self._async_job)
+                    following = await run_anyio(journey.arrive(response), self._async_job)
+                sent += 1
+        finally:
+            journey.close()
 
     @overload
     def prime(self, client: httpx.Client, *, method: str | None = None, path: str | None = None) -> bool: ...
@@ -124,7 +132,7 @@ class TunedDigestAuth(AuthBase, httpx.Auth):  # noqa: D101
 
         def send(method: str, url: str) -> httpx.Response | Awaitable[httpx.Response]:
             request = client.build_request(method, url)
-            return client.send(request, auth=self, stream=True, follow_redirects=False)
+            return client.send(request, auth=self._for_priming(), stream=True, follow_redirects=False)
 
         if isinstance(client, httpx.AsyncClient):
             return run_anyio(
@@ -144,6 +152,11 @@ class TunedDigestAuth(AuthBase, httpx.Auth):  # noqa: D101
         raise ArgumentError(
             "drive sync_auth_flow or async_auth_flow: a flow that serves both would block one"
         )
+
+
+# The classes that httpx makes of an iterable and of files, which it does not name; a caller's own are others.
+_ITERATED = type(httpx.Request("POST", "http://localhost", content=iter(())).stream)
+_MULTIPART = type(httpx.Request("POST", "http://localhost", files={"part": b""}).stream)
 
 
 def _report(response: httpx.Response) -> Report | None:
@@ -172,17 +185,22 @@ class _ResumedStream(httpx.SyncByteStream, httpx.AsyncByteStream):
     ) -> None:
         self.head = Head()
         self.is_whole = False
+        self.error: httpx.TimeoutException | None = None
         self.stream = stream
         self._rest = rest
 
     def __iter__(self) -> Iterator[bytes]:
         assert isinstance(self._rest, Iterator)
         yield bytes(self.head.content)
+        if self.error is not None:
+            raise self.error
         yield from self._rest
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         assert isinstance(self._rest, AsyncIterator)
         yield bytes(self.head.content)
+        if self.error is not None:
+            raise self.error
         async for chunk in self._rest:
             yield chunk
 
@@ -202,6 +220,7 @@ class _Messages:
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
+        self._cookies = httpx.Cookies()  # not the responses' own, which do not pickle once they were made
 
     def target(self, request: httpx.Request) -> Target:
         url = request.url
@@ -226,12 +245,12 @@ class _Messages:
 
     def _repeatable(self, stream: httpx.SyncByteStream | httpx.AsyncByteStream) -> _RepeatableStream:
         # The names are httpx's own; where they are others the body is spooled.
-        file, parts = getattr(stream, "_stream", None), getattr(stream, "fields", None)
-        if isinstance(stream, httpx.SyncByteStream):
-            if is_rewindable(file):
-                return _RepeatableStream(file_chunks(file))
-            if parts and all(_is_repeatable(part) for part in parts):
-                return _RepeatableStream(functools.partial(iter, stream))
+        if type(stream) is _ITERATED and is_rewindable(file := getattr(stream, "_stream", None)):
+            return _RepeatableStream(file_chunks(file))
+        if type(stream) is _MULTIPART and all(
+            _is_repeatable(part) for part in getattr(stream, "fields", [None])
+        ):
+            return _RepeatableStream(functools.partial(iter, stream))
         return _SpooledStream(
             stream, memory_kib=self._resources.spool_kib, directory=self._resources.spool_dir
         )
@@ -243,6 +262,8 @@ class _Messages:
             headers["Authorization"] = value
         elif is_ours(headers.get("Authorization", "")):
             del headers["Authorization"]
+        if self._cookies:
+            self._add_cookies(headers, request.url)
         if "Content-Length" in headers:
             if isinstance(request.stream, _RepeatableStream):
                 # httpx counts a file from its start, wherever it is read from.
@@ -268,10 +289,11 @@ class _Messages:
         return values
 
     def priming(self, request: httpx.Request, method: str, path: str) -> httpx.Request:
-        headers = [(name, value) for name, value in request.headers.multi_items() if not is_of_the_body(name)]
+        # What may hold a secret, or is about the upload, stays behind: this may be redirected elsewhere.
+        kept = {name: value for name, value in request.headers.items() if name in _OF_EVERY_REQUEST}
         extensions = {name: value for name, value in request.extensions.items() if name != "target"}
         url = request.url.copy_with(raw_path=path.encode("ascii"))
-        return httpx.Request(method, url, headers=headers, extensions=extensions)
+        return httpx.Request(method, url, headers=kept, extensions=extensions)
 
     def attach(self, response: httpx.Response, report: Report) -> None:
         response.extensions["tuned_digest"] = report
@@ -282,8 +304,16 @@ class _Messages:
             resumed = response.stream
             is_plain = "Content-Encoding" not in response.headers
             _replace_body(response, bytes(resumed.head.content) if resumed.is_whole and is_plain else b"")
-        _carry_cookies(response, response.request)
+        self._cookies.extract_cookies(response)
         return response.request
+
+    def _add_cookies(self, headers: httpx.Headers, url: httpx.URL) -> None:
+        """Add the cookies that this request's own 401s and priming have set: a balancer knows us by them."""
+        bare = httpx.Request("GET", url)
+        with suppress(UnicodeError):  # a cookie that httpx cannot write either
+            self._cookies.set_cookie_header(bare)
+        if "Cookie" in bare.headers:
+            headers["Cookie"] = merge_cookies(headers.get("Cookie"), bare.headers["Cookie"])
 
 
 class _SyncMessages(_Messages):
@@ -293,12 +323,14 @@ class _SyncMessages(_Messages):
         assert isinstance(response.stream, httpx.SyncByteStream)
         rest = iter(response.stream)
         response.stream = resumed = _ResumedStream(rest, response.stream)
-        with suppress(httpx.TimeoutException):  # what does not come is not waited for: it is not needed
+        try:
             for chunk in rest:
                 if resumed.head.is_full(chunk):
                     break
             else:
                 resumed.is_whole = True
+        except httpx.TimeoutException as error:  # what does not come is not needed here
+            resumed.error = error
         return _decoded(response, resumed)
 
     def again(self, response: httpx.Response) -> httpx.Request:
@@ -308,12 +340,13 @@ class _SyncMessages(_Messages):
             response.stream.close()
         return self._released(response)
 
-    def release(self, response: httpx.Response, request: httpx.Request) -> None:
+    def release(self, response: httpx.Response, *, keep_cookies: bool) -> None:
+        if keep_cookies:
+            self._cookies.extract_cookies(response)
         if not response.is_closed:
             assert isinstance(response.stream, httpx.SyncByteStream)
             response.stream.close()
             _replace_body(response, b"")
-        _carry_cookies(response, request)
 
 
 class _AsyncMessages(_Messages):
@@ -323,12 +356,14 @@ class _AsyncMessages(_Messages):
         assert isinstance(response.stream, httpx.AsyncByteStream)
         rest = aiter(response.stream)
         response.stream = resumed = _ResumedStream(rest, response.stream)
-        with suppress(httpx.TimeoutException):
+        try:
             async for chunk in rest:
                 if resumed.head.is_full(chunk):
                     break
             else:
                 resumed.is_whole = True
+        except httpx.TimeoutException as error:
+            resumed.error = error
         return _decoded(response, resumed)
 
     async def again(self, response: httpx.Response) -> httpx.Request:
@@ -338,12 +373,13 @@ class _AsyncMessages(_Messages):
             await response.stream.aclose()
         return self._released(response)
 
-    async def release(self, response: httpx.Response, request: httpx.Request) -> None:
+    async def release(self, response: httpx.Response, *, keep_cookies: bool) -> None:
+        if keep_cookies:
+            self._cookies.extract_cookies(response)
         if not response.is_closed:
             assert isinstance(response.stream, httpx.AsyncByteStream)
             await response.stream.aclose()
             _replace_body(response, b"")
-        _carry_cookies(response, request)
 
 
 def _decoded(response: httpx.Response, resumed: _ResumedStream) -> bytes:
@@ -371,22 +407,9 @@ def _replace_body(response: httpx.Response, content: bytes) -> None:
         response.headers.pop("Content-Encoding", None)
 
 
-def _carry_cookies(response: httpx.Response, request: httpx.Request) -> None:
-    """Give a request the cookies of a response, and of the request that it answers."""
-    bare = httpx.Request(request.method, request.url)
-    jar = httpx.Cookies()  # not the response's own, which does not pickle once it was made
-    jar.extract_cookies(response)
-    with suppress(UnicodeError):  # a cookie that httpx cannot write either
-        jar.set_cookie_header(bare)
-    sent = merge_cookies(request.headers.get("Cookie"), response.request.headers.get("Cookie"))
-    cookies = merge_cookies(sent, bare.headers.get("Cookie"))
-    if cookies:
-        request.headers["Cookie"] = cookies
-
-
 def _is_repeatable(part: object) -> bool:
     """Tell whether a part of a multipart body can be read again; httpx does so from a file's beginning."""
-    file = getattr(part, "file", b"")
+    file = getattr(part, "file", b"" if hasattr(part, "value") else None)
     return isinstance(file, str | bytes) or is_rewindable(file)
 
 

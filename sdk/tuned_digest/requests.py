@@ -21,7 +21,7 @@ from ._steps import Step
 from ._work import Resources
 from .authorization import is_ours
 from .bodies import Body, BytesBody, LostBody, RepeatableBody, SpooledBody, file_chunks, is_rewindable
-from .errors import ArgumentError, BodyError, MissingExtraError, TunedDigestError
+from .errors import ArgumentError, MissingExtraError, TunedDigestError
 from .events import Report
 from .exchange import ResponseFields, Target
 from .origins import Origin
@@ -92,7 +92,7 @@ class TunedDigestAuth(AuthBase, RequestsAuthBase):  # noqa: D101
         """
 
         def send(method: str, url: str) -> requests.Response:
-            return session.request(method, url, auth=self, stream=True, allow_redirects=False)
+            return session.request(method, url, auth=self._for_priming(), stream=True, allow_redirects=False)
 
         def report(response: requests.Response) -> Report | None:
             return getattr(response, "tuned_digest", None)
@@ -128,7 +128,10 @@ class _Hook:
         self._messages.authorize(sent, None)
         while again := self._answered(journey, response):
             previous = response
-            response = previous.connection.send(again, **sending)
+            try:
+                response = previous.connection.send(again, **sending)
+            except TunedDigestError as error:  # of the body, while it was sent
+                raise as_library_error(error, requests.RequestException, request=again) from error
             response.history = [*previous.history, previous]
             response.request = again
         return response
@@ -196,8 +199,8 @@ class _Messages:
 
     def _repeatable(self, body: Any) -> RepeatableBody:
         if is_rewindable(body):
-            return _RepeatableBody(file_chunks(body))
-        return _SpooledBody(
+            return RepeatableBody(file_chunks(body))
+        return SpooledBody(
             _chunks(body), memory_kib=self._resources.spool_kib, directory=self._resources.spool_dir
         )
 
@@ -253,22 +256,11 @@ class _Messages:
     def priming(self, request: requests.PreparedRequest, method: str, path: str) -> None:
         return None  # nothing that this library tells an auth object can send one
 
-    def release(self, response: requests.Response, request: requests.PreparedRequest) -> None:
+    def release(self, response: requests.Response, *, keep_cookies: bool) -> None:
         raise AssertionError  # nothing was primed
 
     def attach(self, response: requests.Response, report: Report) -> None:
         response.tuned_digest = report  # type: ignore[attr-defined]
-
-
-class _RepeatableBody(RepeatableBody):
-    """A body that can be sent any number of times, as requests wants it."""
-
-    def _error(self, message: str) -> Exception:
-        return as_library_error(BodyError(message), requests.RequestException)
-
-
-class _SpooledBody(SpooledBody, _RepeatableBody):
-    """A body that is read once, as requests wants it."""
 
 
 class _ResumedRaw:
