@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tuned_digest import Ed25519Signer
+from tuned_digest import Ed25519Signer, proof
+from tuned_digest.proof.engines import Portable
 from tuned_digest.server.blobs import blobs_application
 
 from .certificates import Certificate, make_certificate
@@ -25,6 +26,12 @@ settings.load_profile("project")
 def signer() -> Ed25519Signer:
     """A key of its own for each test."""
     return Ed25519Signer.generate()
+
+
+@pytest.fixture
+def portable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine of plain Python, also where the native companion is installed."""
+    monkeypatch.setattr(proof, "chosen", Portable)
 
 
 @pytest.fixture

@@ -1024,6 +1024,7 @@ class TestTimeouts:
 
 
 class TestProgress:
+    @pytest.mark.usefixtures("portable")
     def test_a_search_tells_how_far_it_is(self, connect: Connect, signer: Ed25519Signer) -> None:
         """Every 65,536 tries the thread that searches reports, after an estimate of how long it takes."""
         seen: list[events.Event] = []

@@ -273,9 +273,9 @@ def test_work_done_at_the_last_moment_counts(run: Run, monkeypatch: pytest.Monke
     assert run(each(Worked(lambda: "never", LARGE[0], HURRIED))) == ["just in time"]
 
 
-def searching(resources: Resources, on_turn: Callable[[int], None]) -> Worked:
-    """Search for what is not found in minutes, as an auth object does."""
-    step = Prove(b"string", SearchCost(32), "nonce", b"", on_turn)
+def searching(resources: Resources, on_progress: Callable[[int], None]) -> Worked:
+    """Search for what is not found in seconds, as an auth object does."""
+    step = Prove(b"string", SearchCost(32), "nonce", b"", on_progress)
     job = TunedDigestAuth("*", Ed25519Signer.generate(), resources=resources)._job(cast("Step[object]", step))
     assert isinstance(job, Worked)
     return job
@@ -315,4 +315,4 @@ class TestAbandonedSearches:
             return await run_anyio(each(Worked(lambda: "next", SearchCost(7), PATIENT)), job_of)
 
         assert anyio.run(main, backend=backend) == ["next"]
-        assert turns[0] == 256
+        assert turns[0] in {256, 2**24}  # without the native companion, and with it

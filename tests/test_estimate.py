@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tuned_digest import SearchCost, Tuning, Work
-from tuned_digest.errors import ProofNotFoundError
-from tuned_digest.proof import estimate
+from tuned_digest.proof import Job, estimate
+from tuned_digest.proof.engines import Engine
 from tuned_digest.proof.estimate import estimate_seconds
 
 COSTS = (estimate._argon2_costs, estimate._seconds_per_try)
@@ -24,29 +24,54 @@ def unmeasured() -> Iterator[None]:
         costs.cache_clear()
 
 
+class Simulated:
+    """An engine that takes 1 ns for a KiB, 2 ns for a KiB in a pass, and so long for a try.
+
+    Args:
+        per_try: Seconds for each number tried.
+    """
+
+    name = "simulated"
+
+    def __init__(self, per_try: float) -> None:
+        self.per_try = per_try
+        self.now = 0.0
+        self.samples: list[str] = []
+
+    def digest(self, string: bytes, tuning: Tuning, salt: bytes, job: Job) -> bytes:
+        """Take the time of a digest."""
+        self.samples.append(str(tuning))
+        self.now += tuning.memory_kib * (1e-9 + 2e-9 * tuning.passes)
+        return bytes(32)
+
+    def search(self, string: bytes, cost: SearchCost, candidates: int, job: Job) -> int | None:
+        """Take the time of a search that finds nothing."""
+        self.samples.append(str(cost))
+        self.now += candidates * self.per_try
+        return None
+
+    def holds(self, string: bytes, cost: SearchCost, number: int) -> bool:
+        """Accept nothing."""
+        return False
+
+
+def measure(monkeypatch: pytest.MonkeyPatch, working: Simulated) -> None:
+    """Let estimates be made from a simulated engine, by its own clock, on two cores."""
+
+    def choose() -> Engine:
+        return working
+
+    monkeypatch.setattr(estimate, "chosen", choose)
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=lambda: working.now))
+    monkeypatch.setattr(estimate, "usable_cores", lambda: 2)
+
+
 @pytest.fixture
 def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The samples done on a machine that takes 1 ns for a KiB, 2 ns for a KiB in a pass, 1 us for a try."""
-    done: list[str] = []
-    now = 0.0
-
-    def digest(string: bytes, tuning: Tuning, salt: bytes) -> str:
-        nonlocal now
-        done.append(str(tuning))
-        now += tuning.memory_kib * (1e-9 + 2e-9 * tuning.passes)
-        return ""
-
-    def search(string: bytes, cost: SearchCost, nonce: str, *, candidates: int) -> str:
-        nonlocal now
-        done.append(str(cost))
-        now += candidates * 1e-6
-        raise ProofNotFoundError("none")
-
-    monkeypatch.setattr(estimate, "argon2_response", digest)
-    monkeypatch.setattr(estimate, "search_response", search)
-    monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=lambda: now))
-    monkeypatch.setattr(estimate, "usable_cores", lambda: 2)
-    return done
+    """The samples done on a machine that takes 1 us for a try."""
+    working = Simulated(1e-6)
+    measure(monkeypatch, working)
+    return working.samples
 
 
 @pytest.mark.parametrize(
@@ -84,7 +109,12 @@ def test_this_machine_is_measured(dearer: Any) -> None:
     assert 0 < estimate_seconds(cheap) < estimate_seconds(dearer)
 
 
-def test_a_sample_that_finds_something_is_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sample search that ends early by luck still gives an estimate."""
-    monkeypatch.setattr(estimate, "_RARE", SearchCost(1))
-    assert estimate_seconds(SearchCost(4)) > 0
+@pytest.mark.parametrize(("per_try", "samples"), [(1e-6, 1), (1e-7, 4), (1e-9, 10)])
+def test_a_fast_engine_is_given_more_to_search(
+    monkeypatch: pytest.MonkeyPatch, per_try: float, samples: int
+) -> None:
+    """A sample too short for the clock to tell is followed by one of twice the tries."""
+    working = Simulated(per_try)
+    measure(monkeypatch, working)
+    assert estimate_seconds(SearchCost(10)) == pytest.approx(per_try * 1024)
+    assert len(working.samples) == samples

@@ -43,6 +43,7 @@ from tuned_digest.exchange import (
     Target,
     guess_action,
 )
+from tuned_digest.proof import engine
 from tuned_digest.tuning import Work
 
 from .driving import ACCESS, ORIGIN, Client, fields_of, perform
@@ -403,11 +404,11 @@ def test_events_tell_a_requests_story_without_secrets() -> None:
     perform(client.exchange("PUT", "/").authorize(), client.answer)
     assert events == [
         ChallengeReceived(ORIGIN, ARGON, ACCESS, READ, "unknown nonce"),
-        WorkStarted(ORIGIN, ACCESS, 1.5),
-        WorkFinished(ORIGIN, ACCESS, 2.5),
+        WorkStarted(ORIGIN, ACCESS, 1.5, engine()),
+        WorkFinished(ORIGIN, ACCESS, 2.5, engine()),
         RequestSigned(ORIGIN, "GET", ARGON, chained=False),
-        WorkStarted(ORIGIN, SearchCost(2), 1.5),
-        WorkFinished(ORIGIN, SearchCost(2), 0.5),
+        WorkStarted(ORIGIN, SearchCost(2), 1.5, engine()),
+        WorkFinished(ORIGIN, SearchCost(2), 0.5, engine()),
         RequestSigned(ORIGIN, "PUT", SEARCH, chained=True),
     ]
     assert "secret" not in repr(events)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Job"]
+__all__ = ["Job", "abandoned"]
 
 from collections.abc import Callable
 
@@ -48,6 +48,15 @@ class Job:
             ProofAbandonedError: If the job was cancelled.
         """
         if self._is_cancelled:
-            raise ProofAbandonedError("nobody waits for this proof any more")
+            raise abandoned()
         if self._on_progress is not None:
             self._on_progress(tried)
+
+
+def abandoned() -> ProofAbandonedError:
+    """Say that a job was cancelled.
+
+    Returns:
+        The error, the same from each engine.
+    """
+    return ProofAbandonedError("nobody waits for this proof any more")

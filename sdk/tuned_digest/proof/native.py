@@ -12,9 +12,9 @@ from types import ModuleType
 from typing import Any
 
 from .._machine import usable_cores
-from ..errors import ArgumentError, ProofAbandonedError, TunedDigestError
+from ..errors import ArgumentError, TunedDigestError
 from ..tuning import SearchCost, Tuning
-from .job import Job
+from .job import Job, abandoned
 
 _TRIES_PER_TURN = 2**24  # some 100 ms, between two reports; a search is stopped within them
 
@@ -51,8 +51,8 @@ class Native:
                 threads=usable_cores(),
                 job=watched,
             )
-        except self._native.Cancelled as error:
-            raise ProofAbandonedError(str(error)) from None
+        except self._native.Cancelled:
+            raise abandoned() from None
         except MemoryError as error:
             raise TunedDigestError(f"Argon2 with {tuning} failed: {error}") from None
         return digest
@@ -67,8 +67,8 @@ class Native:
                 found: int | None = self._native.search(
                     string, bits=cost.bits, threads=usable_cores(), first=first, candidates=end, job=watched
                 )
-            except self._native.Cancelled as error:
-                raise ProofAbandonedError(str(error)) from None
+            except self._native.Cancelled:
+                raise abandoned() from None
             if found is not None:
                 return found
             job.go_on(end)
