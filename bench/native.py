@@ -11,8 +11,8 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from argon2.low_level import Type, hash_secret_raw
 from blake3 import blake3
@@ -95,23 +95,21 @@ def figures() -> dict[str, float]:
 
     found: dict[str, float] = {}
     for name, tuning, rounds in (("access", ACCESS_TUNING, 7), ("create", CREATE_TUNING, 3)):
-        mine, other = minima(rounds, lambda tuning=tuning: ours(tuning), lambda tuning=tuning: theirs(tuning))
+        mine, other = minima(rounds, partial(ours, tuning), partial(theirs, tuning))
         found[f"{name} ms"], found[name] = mine * 1000, mine / other
     for tuning in SMALL:
-        mine, other = minima(2000, lambda tuning=tuning: ours(tuning), lambda tuning=tuning: theirs(tuning))
+        mine, other = minima(2000, partial(ours, tuning), partial(theirs, tuning))
         found[f"small m={tuning.memory_kib}"] = mine / other
     for name, tuning in (("access", ACCESS_TUNING), ("create", CREATE_TUNING)):
         mine, other = minima(
             3 if name == "access" else 1,
-            lambda tuning=tuning: at_once(ours, tuning, usable_cores()),
-            lambda tuning=tuning: at_once(theirs, tuning, REQUESTS),
+            partial(at_once, ours, tuning, usable_cores()),
+            partial(at_once, theirs, tuning, REQUESTS),
         )
         found[f"{name} at once"] = mine / other
     (loop,) = minima(3, python_loop)
     for threads in (1, 2):
-        search: Any = lambda threads=threads: native.search(  # noqa: E731
-            STRING, bits=32, threads=threads, candidates=CANDIDATES
-        )
+        search = partial(native.search, STRING, bits=32, threads=threads, candidates=CANDIDATES)
         (mine,) = minima(5, search)
         found[f"search on {threads} per s"] = CANDIDATES / mine
         found[f"search on {threads}"] = (CANDIDATES / mine) / (LOOP_CANDIDATES / loop)
