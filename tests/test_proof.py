@@ -258,6 +258,37 @@ def prove_with(working: Engine, work: Tuning | SearchCost, job: Job) -> str:
     return search_response(working, STRING, work, "n", job)
 
 
+class TestJob:
+    """What a job promises to any engine."""
+
+    def test_what_stops_the_work_is_called_when_the_job_is_cancelled(self) -> None:
+        """Nothing is stopped before, and it is with the cancelling."""
+        stopped: list[str] = []
+        job = Job()
+        job.stop_with(lambda: stopped.append("now"))
+        assert stopped == []
+        job.cancel()
+        assert stopped == ["now"]
+
+    def test_what_stops_the_work_is_called_at_once_where_the_job_was_cancelled(self) -> None:
+        """An engine that comes too late is stopped as it comes."""
+        stopped: list[str] = []
+        job = Job()
+        job.cancel()
+        job.stop_with(lambda: stopped.append("at once"))
+        assert stopped == ["at once"]
+
+    def test_progress_ends_with_the_cancelling(self) -> None:
+        """Nothing is reported to whoever waits no longer."""
+        tried: list[int] = []
+        job = Job(tried.append)
+        job.go_on(1)
+        job.cancel()
+        with pytest.raises(ProofAbandonedError, match="nobody waits"):
+            job.go_on(2)
+        assert tried == [1]
+
+
 class TestEngines:
     """Each engine gives the same answers, and can be left out."""
 

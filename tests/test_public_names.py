@@ -51,10 +51,9 @@ def published(name: str) -> tuple[list[str], set[str]]:
     assert module.__file__ is not None
     tree = ast.parse(Path(module.__file__).read_text())
     names = defined(tree)
-    if module.__file__.endswith("__init__.py") and not any(
-        isinstance(node, ast.FunctionDef) for node in tree.body
-    ):
-        names |= imported(tree)
+    if module.__file__.endswith("__init__.py"):
+        works = any(isinstance(node, ast.FunctionDef) for node in tree.body)  # with some of what it takes in
+        names |= imported(tree) & set(module.__all__) if works else imported(tree)
     return module.__all__, {one for one in names if not one.startswith("_") and one != "T"}
 
 

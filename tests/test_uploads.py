@@ -21,6 +21,7 @@ from tuned_digest import (
     MalformedFieldError,
     Resources,
     Tuning,
+    _auth,
     events,
 )
 from tuned_digest.server.asgi import Application, Message, Receive, Scope, Send
@@ -385,6 +386,19 @@ class TestPriming:
         challenged = ["PATCH /up 401", "PATCH /up 200"]
         unprimed = ["HEAD / 404", "GET / 404"]
         assert served.story == [*unprimed, *challenged, *challenged, *unprimed, "PATCH /up 404"]
+
+    def test_priming_is_tried_again_where_no_more_origins_are_noted(
+        self, priming: Connect, signer: Ed25519Signer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is noted of servers that send no next nonces is bounded: one too many is asked each time."""
+        monkeypatch.setattr(_auth, "_NOTED_ORIGINS", 0)
+        bare: tuple[int, list[tuple[str, str]], bytes] = (404, [], b"")
+        asked = [(401, [challenge(nonce, actions="update")], b"") for nonce in ("AAAA", "BBBB")]
+        answers = [bare, bare, asked[0], (200, [], b""), bare, bare, asked[1], (200, [], b"")]
+        with serve(scripted(*answers)) as served, priming(served.url, signer, resources=SMALL) as client:
+            for _ in range(2):
+                client.send("PATCH", f"{served.url}/up", body=UPLOAD)
+        assert served.story == 2 * ["HEAD / 404", "GET / 404", "PATCH /up 401", "PATCH /up 200"]
 
     def test_priming_that_is_never_answered_is_not_tried_again(
         self, priming: Connect, signer: Ed25519Signer, ledger: Ledger
