@@ -9,7 +9,7 @@ import pytest
 import requests
 
 import tuned_digest.requests
-from tuned_digest import ArgumentError, Ed25519Signer, MemoryNonceCache
+from tuned_digest import ArgumentError, Ed25519Signer, MemoryNonceCache, Origin
 from tuned_digest.httpx import TunedDigestAuth
 from tuned_digest.server import MemoryNonceStore, Policy, Verifier
 from tuned_digest.server.asgi import TunedDigestMiddleware
@@ -100,3 +100,12 @@ def test_an_action_the_policy_made_up_is_the_servers_error() -> None:
 
     with serve(verified(policy=Wrong()), log_config=None) as server:
         assert requests.get(server.url, timeout=30).status_code == 500
+
+
+def test_origins_that_could_not_be_primed_are_noted_within_bounds() -> None:
+    """A client of any origin does not remember more of them than it has to."""
+    auth = TunedDigestAuth("*", Ed25519Signer.generate())
+    origins = [Origin("https", f"host{number}.example", 443) for number in range(300)]
+    for origin in origins:
+        auth._note_priming(origin, is_primed=False)
+    assert auth._unprimed == set(origins[:256])

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 __all__ = ["TunedDigestAuth"]
 
-import functools
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import NoReturn, overload
+from typing import NoReturn, cast, overload
 
 from ._auth import AuthBase
 from ._drivers import run_anyio, run_blocking
@@ -250,7 +249,7 @@ class _Messages:
         if type(stream) is _MULTIPART and all(
             _is_repeatable(part) for part in getattr(stream, "fields", [None])
         ):
-            return _RepeatableStream(functools.partial(iter, stream))
+            return _RepeatableStream(cast("httpx.SyncByteStream", stream).__iter__)
         return _SpooledStream(
             stream, memory_kib=self._resources.spool_kib, directory=self._resources.spool_dir
         )
