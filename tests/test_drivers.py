@@ -19,6 +19,7 @@ from tuned_digest._work import WorkLimiter
 from tuned_digest.errors import ProofAbandonedError, WorkTimeoutError
 from tuned_digest.exchange import Prove
 from tuned_digest.httpx import TunedDigestAuth
+from tuned_digest.proof.native import native_engine
 from tuned_digest.tuning import Work
 
 from .driving import Steps
@@ -275,10 +276,27 @@ def test_work_done_at_the_last_moment_counts(run: Run, monkeypatch: pytest.Monke
 
 def searching(resources: Resources, on_progress: Callable[[int], None]) -> Worked:
     """Search for what is not found in seconds, as an auth object does."""
-    step = Prove(b"string", SearchCost(32), "nonce", b"", on_progress)
+    return proving(resources, Prove(b"string", SearchCost(32), "nonce", b"", on_progress))
+
+
+def proving(resources: Resources, step: Prove) -> Worked:
+    """Do the work of a step as an auth object does."""
     job = TunedDigestAuth("*", Ed25519Signer.generate(), resources=resources)._job(cast("Step[object]", step))
     assert isinstance(job, Worked)
     return job
+
+
+@pytest.mark.skipif(native_engine() is None, reason="without tuned-digest-native a digest cannot be stopped")
+@pytest.mark.parametrize("run", DRIVERS)
+def test_a_digest_that_nobody_waits_for_stops(run: Run, limiter: WorkLimiter) -> None:
+    """Its time over, a digest of hours gives its place back."""
+    hours = Tuning("argon2d", 65536, 1_000_000, 1)
+    job = proving(HURRIED, Prove(b"string", hours, "nonce", bytes(16)))
+    with pytest.raises(WorkTimeoutError):
+        run(each(job))
+    assert run(each(Worked(lambda: "next", LARGE[0], PATIENT))) == ["next"]
+    with pytest.raises(ProofAbandonedError, match="nobody waits"):
+        job.call()
 
 
 class TestAbandonedSearches:
