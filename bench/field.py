@@ -141,12 +141,11 @@ def conformance() -> None:
     """The cases that every adapter has to pass, counted as pytest collects them."""
     command = [sys.executable, "-m", "pytest", "tests", "--collect-only", "-q", "-p", "no:randomly"]
     collected = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
-    adapters = Counter(
-        adapter
-        for line in collected
-        for adapter in CLIENTS
-        if re.search(rf"\[([^\]]*-)?{adapter}(-[^\]]*)?\]$", line)
-        and (adapter != "httpx" or "httpx-" not in line)
-    )
+    adapters = Counter(adapter for line in collected for adapter in CLIENTS if _is_of(adapter, line))
     counts = ", ".join(f"{adapter} {adapters[adapter]}" for adapter in CLIENTS)
     row("conformance cases", counts, "reported", True)
+
+
+def _is_of(adapter: str, case: str) -> bool:
+    longer = "|".join(other.removeprefix(adapter) for other in CLIENTS if other.startswith(f"{adapter}-"))
+    return re.search(rf"[\[-]{adapter}{f'(?!{longer})' if longer else ''}[-\]]", case) is not None
