@@ -2,8 +2,8 @@
 
 Each piece of work runs in a thread of its own; starting one costs a thousandth of a hash at the access
 tuning, and there is no pool to lose at a fork or to wait for at exit. A place is given back by the
-thread that held it, never by a task: a running hash cannot be interrupted, so a task that was cancelled
-leaves its hash, and the place, behind.
+thread that held it, never by a task: without the native companion a running hash cannot be interrupted,
+so a task that was cancelled leaves its hash, and the place, behind.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ _Queue = OrderedDict[int, _Waiting[Any]]  # by ticket, the longest waiting first
 class WorkLimiter:
     """Admit work first come first served: so many pieces at once, in so much memory, and one search.
 
-    A search in Python holds the GIL most of the time, so a second one would only slow both. Work that
-    needs more memory than there is runs alone.
+    A search in Python holds the GIL most of the time, and a native one uses all cores, so a second one would
+    only slow both. Work that needs more memory than there is runs alone.
 
     Args:
         places: How many pieces of work run at once.

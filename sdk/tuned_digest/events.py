@@ -73,7 +73,7 @@ class WorkStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class WorkProgressed(Event):
-    """Report how far a search is, some twenty times a second, from the thread that searches.
+    """Report how far a search is, some ten or twenty times a second, from the thread that searches.
 
     Args:
         origin: The origin the request goes to.

@@ -19,6 +19,7 @@ _MORE_PASSES = 3
 _LANES = 8  # as deployed; as many are computed at once as there are cores
 
 _LEAST_SECONDS = 0.002  # of a search, for the clock to tell
+_MOST_TRIES = 2**24  # of a sample, however soon it finds a number
 _RARE = SearchCost(32)  # seldom found in so few tries
 
 
@@ -58,7 +59,7 @@ def _seconds(tuning: Tuning) -> float:
 @functools.cache
 def _seconds_per_try() -> float:
     tries, seconds = 2048, 0.0
-    while seconds < _LEAST_SECONDS:  # an engine may try a thousand or a hundred thousand in that time
+    while seconds < _LEAST_SECONDS and tries < _MOST_TRIES:  # an engine may try a thousand or a hundred thousand in that time
         tries *= 2
         started = time.perf_counter()
         chosen().search(b"estimate", _RARE, tries, Job())
