@@ -59,7 +59,8 @@ def _seconds(tuning: Tuning) -> float:
 @functools.cache
 def _seconds_per_try() -> float:
     tries, seconds = 2048, 0.0
-    while seconds < _LEAST_SECONDS and tries < _MOST_TRIES:  # an engine may try a thousand or a hundred thousand in that time
+    # An engine may try a thousand or a hundred thousand in that time.
+    while seconds < _LEAST_SECONDS and tries < _MOST_TRIES:
         tries *= 2
         started = time.perf_counter()
         chosen().search(b"estimate", _RARE, tries, Job())
