@@ -64,9 +64,7 @@ def native(session: nox.Session) -> None:
     wheel = companion(session)
     session.install(wheel, ".[all]", *group("test"))
     session.run("pytest", "accel/tests", "-c", "accel/pyproject.toml")
-    unreported = ("--cov-report=", "--cov-fail-under=0")
-    session.run("pytest", "-n", "auto", "--cov=tuned_digest", *unreported, *session.posargs)
-    session.run("coverage", "report", "--include=*/proof/native.py", "--omit=", "--fail-under=100")
+    session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session
