@@ -61,7 +61,7 @@ def ours(tuning: Tuning) -> bytes:
         memory_kib=tuning.memory_kib,
         passes=tuning.passes,
         lanes=tuning.lanes,
-        threads=usable_cores(),
+        threads=usable_cores() if tuning.lanes > 1 else 1,
     )
     return digest
 

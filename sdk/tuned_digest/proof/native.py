@@ -48,7 +48,9 @@ class Native:
                 memory_kib=tuning.memory_kib,
                 passes=tuning.passes,
                 lanes=tuning.lanes,
-                threads=usable_cores(),
+                threads=usable_cores()
+                if tuning.lanes > 1
+                else 1,  # counting them takes longer than a small hash
                 job=watched,
             )
         except self._native.Cancelled:
