@@ -1,10 +1,14 @@
 """Sign HTTP requests under server challenges: Tuned-Digest-Signature.
 
-Adapters are imported by name: `tuned_digest.httpx`, `tuned_digest.requests`, `tuned_digest.server`.
+The rest is imported by name: `tuned_digest.httpx` and `tuned_digest.requests` for clients, and
+`tuned_digest.server` for APIs.
 """
 
-from ._work import Resources
-from .challenge import NextNonce
+from ._client.nonces import MemoryNonceCache, NonceCache
+from ._client.settings import Resources
+from ._wire.challenge import NextNonce, Terms
+from ._wire.origins import Origin
+from ._wire.work import Limits
 from .errors import (
     ArgumentError,
     BodyError,
@@ -13,14 +17,13 @@ from .errors import (
     MissingExtraError,
     NoThreadError,
     PrivateKeyError,
+    RefusedError,
     TunedDigestError,
     UnsupportedAlgorithmError,
     WorkTimeoutError,
 )
-from .nonces import MemoryNonceCache, NonceCache
-from .origins import Origin
-from .signers import AsyncSigner, Ed25519Signer, KeyFileWarning, Signer
-from .tuning import Limits, SearchCost, Tuning, Work
+from .keys import AsyncSigner, Ed25519Signer, KeyFileWarning, Signer
+from .proof import SearchCost, Tuning, Work
 
 __all__ = [
     "ArgumentError",
@@ -38,9 +41,11 @@ __all__ = [
     "NonceCache",
     "Origin",
     "PrivateKeyError",
+    "RefusedError",
     "Resources",
     "SearchCost",
     "Signer",
+    "Terms",
     "TunedDigestError",
     "Tuning",
     "UnsupportedAlgorithmError",

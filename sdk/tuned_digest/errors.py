@@ -10,6 +10,7 @@
     ├── UnsupportedAlgorithmError        no challenge on offer can be answered
     ├── LimitExceededError               a server asked for more work than the client's limits
     ├── BodyError                        a request body cannot be digested and sent again
+    ├── RefusedError                     an origin keeps refusing good answers
     ├── NoThreadError                    a thread for the work could not be started
     ├── WorkTimeoutError (TimeoutError)  the work was not done in the time the client allows
     ├── ProofAbandonedError              the work was stopped, since nobody waits for it any more
@@ -37,6 +38,7 @@ __all__ = [
     "ProofAbandonedError",
     "ProofError",
     "ProofNotFoundError",
+    "RefusedError",
     "RequestRejectedError",
     "SignatureError",
     "TunedDigestError",
@@ -132,6 +134,27 @@ class LimitExceededError(TunedDigestError):
 
 class BodyError(TunedDigestError):
     """Report a request body that cannot be digested and sent again."""
+
+
+class RefusedError(TunedDigestError):
+    """Report an origin that keeps refusing good answers: no more work is done for it for a while.
+
+    Args:
+        message: Which origin, how often, and what to do.
+        origin: The origin.
+        refusals: How many answers it refused in a row.
+        reason: The last reason it gave, empty where it gave none.
+        seconds: How long no answer is sent.
+    """
+
+    def __init__(
+        self, message: str, *, origin: str = "", refusals: int = 0, reason: str = "", seconds: float = 0
+    ) -> None:
+        super().__init__(message)
+        self.origin = origin
+        self.refusals = refusals
+        self.reason = reason
+        self.seconds = seconds
 
 
 class NoThreadError(TunedDigestError):

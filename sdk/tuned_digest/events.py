@@ -21,9 +21,10 @@ __all__ = [
 ]
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from .origins import Origin
-from .tuning import Work
+from ._wire.origins import Origin
+from .proof import Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +132,7 @@ class NextNonceDropped(Event):
     problem: str
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """Say what it took to have a request answered; the same request after a redirect has one of its own.
 
     Args:

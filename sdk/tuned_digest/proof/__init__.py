@@ -5,13 +5,13 @@ Safe to call from any thread. The work is done by the native companion where it 
 
 from __future__ import annotations
 
-__all__ = ["Job", "engine", "prove", "verify"]
+__all__ = ["Job", "SearchCost", "Tuning", "Work", "engine", "prove", "verify"]
 
-from ..tuning import Tuning, Work
-from .argon2 import argon2_response, verify_argon2
+from .argon2 import Tuning
 from .engines import chosen
 from .job import Job
-from .search import search_response, verify_search
+from .search import SearchCost
+from .work import Work
 
 
 def engine() -> str:
@@ -44,13 +44,16 @@ def prove(request_string: bytes, work: Work, *, nonce: str, salt: bytes, job: Jo
         ProofAbandonedError: If the job was cancelled.
         ProofNotFoundError: If a search finds nothing.
     """
-    job = job or Job()
-    if isinstance(work, Tuning):
-        return argon2_response(chosen(), request_string, work, salt, job)
-    return search_response(chosen(), request_string, work, nonce, job)
+    pieces = work.prove(request_string, nonce=nonce, salt=salt, job=job or Job())
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            response: str = end.value
+            return response
 
 
-def verify(request_string: bytes, work: Work, response: str, *, nonce: str) -> None:
+def verify(request_string: bytes, work: Work, response: str, *, nonce: str, job: Job | None = None) -> None:
     """Check that a response is the work for one request.
 
     Args:
@@ -58,11 +61,10 @@ def verify(request_string: bytes, work: Work, response: str, *, nonce: str) -> N
         work: The work stored with the nonce, never the client's.
         response: The response presented.
         nonce: The nonce presented.
+        job: Stops the check where the engine can.
 
     Raises:
         ProofError: If it is not.
+        ProofAbandonedError: If the job was cancelled.
     """
-    if isinstance(work, Tuning):
-        verify_argon2(chosen(), request_string, work, response)
-    else:
-        verify_search(chosen(), request_string, work, response, nonce)
+    work.verify(request_string, response, nonce=nonce, job=job or Job())

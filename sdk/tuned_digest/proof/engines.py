@@ -14,14 +14,13 @@ from typing import Protocol
 from argon2.low_level import ARGON2_VERSION, Type, core, error_to_str, ffi
 from blake3 import blake3
 
-from .._machine import usable_cores
+from .._runtime.machine import usable_cores
 from ..errors import TunedDigestError
-from ..tuning import SearchCost, Tuning
 from .job import Job
 from .native import native_engine
 
 _HASH_SIZE = 32  # bytes, section 4
-_TYPES = {"argon2d": Type.D, "argon2i": Type.I, "argon2id": Type.ID}
+_TYPES = {"argon2d": Type.D.value, "argon2i": Type.I.value, "argon2id": Type.ID.value}
 _PREFIX_SIZE = 4  # bytes of the digest that the zero bits are counted in
 
 # Giving the GIL away every 256 tries, about 0.2 ms, keeps an event loop in another thread free; a search
@@ -32,18 +31,26 @@ _TRIES_PER_TURN = 256
 class Engine(Protocol):
     """Do the work of section 4, safe to call from any thread."""
 
+    tries_per_piece: int
+    """Numbers tried in one call of a search, after which others may have their turn."""
+
     @property
     def name(self) -> str:
         """Name the code, and the processor's instructions where it chooses among them."""
         ...
 
-    def digest(self, string: bytes, tuning: Tuning, salt: bytes, job: Job) -> bytes:
+    def digest(
+        self, string: bytes, salt: bytes, *, variant: str, memory_kib: int, passes: int, lanes: int, job: Job
+    ) -> bytes:
         """Digest a string with Argon2.
 
         Args:
             string: The request string.
-            tuning: The parameters.
             salt: 8 to 48 bytes.
+            variant: ``argon2d``, ``argon2i`` or ``argon2id``.
+            memory_kib: Memory, KiB.
+            passes: Passes over the memory.
+            lanes: Lanes.
             job: Watches and stops the work.
 
         Returns:
@@ -55,13 +62,14 @@ class Engine(Protocol):
         """
         ...
 
-    def search(self, string: bytes, cost: SearchCost, candidates: int, job: Job) -> int | None:
+    def search(self, string: bytes, *, bits: int, first: int, end: int, job: Job) -> int | None:
         """Find the smallest number whose digest with a string starts with enough zero bits.
 
         Args:
             string: The request string.
-            cost: The zero bits to find.
-            candidates: How many numbers to try.
+            bits: The zero bits to find.
+            first: The first number to try.
+            end: The number after the last.
             job: Watches and stops the work.
 
         Returns:
@@ -72,13 +80,13 @@ class Engine(Protocol):
         """
         ...
 
-    def holds(self, string: bytes, cost: SearchCost, number: int) -> bool:
+    def holds(self, string: bytes, number: int, *, bits: int) -> bool:
         """Tell whether a number's digest with a string starts with enough zero bits.
 
         Args:
             string: The request string.
-            cost: The zero bits.
             number: 0 to 2**32 - 1.
+            bits: The zero bits.
 
         Returns:
             True when it does.
@@ -90,53 +98,54 @@ class Portable:
     """Work with argon2-cffi and blake3: a running digest cannot be stopped."""
 
     name = "argon2-cffi, blake3"
+    tries_per_piece = 65536  # some 50 ms
 
-    def digest(self, string: bytes, tuning: Tuning, salt: bytes, job: Job) -> bytes:
+    def digest(
+        self, string: bytes, salt: bytes, *, variant: str, memory_kib: int, passes: int, lanes: int, job: Job
+    ) -> bytes:
         """Digest a string with Argon2; see `Engine.digest`."""
         # argon2-cffi's simpler call starts a thread for each lane. More threads than cores are slower, and
         # keep an event loop in another thread waiting; the digest is the same whatever their number.
-        threads = min(tuning.lanes, usable_cores()) if tuning.lanes > 1 else 1
-        digest = ffi.new("uint8_t[]", _HASH_SIZE)
-        password, salted = ffi.new("uint8_t[]", string), ffi.new("uint8_t[]", salt)
-        context = ffi.new(
-            "argon2_context *",
-            {
-                "out": digest,
-                "outlen": _HASH_SIZE,
-                "version": ARGON2_VERSION,
-                "pwd": password,
-                "pwdlen": len(string),
-                "salt": salted,
-                "saltlen": len(salt),
-                "t_cost": tuning.passes,
-                "m_cost": tuning.memory_kib,
-                "lanes": tuning.lanes,
-                "threads": threads,
-            },
-        )
-        problem = core(context, _TYPES[tuning.variant].value)
+        context = ffi.new("argon2_context *")
+        context.out = digest = ffi.new("uint8_t[]", _HASH_SIZE)
+        context.outlen = _HASH_SIZE
+        context.version = ARGON2_VERSION
+        context.pwd = password = ffi.new("uint8_t[]", string)
+        context.pwdlen = len(string)
+        context.salt = salted = ffi.new("uint8_t[]", salt)
+        context.saltlen = len(salt)
+        context.t_cost = passes
+        context.m_cost = memory_kib
+        context.lanes = lanes
+        context.threads = min(lanes, usable_cores()) if lanes > 1 else 1
+        problem = core(context, _TYPES[variant])
         if problem:
-            raise TunedDigestError(f"Argon2 with {tuning} failed: {error_to_str(problem)}")
+            raise TunedDigestError(
+                f"Argon2 with {memory_kib} KiB, {passes} passes and {lanes} lanes failed: "
+                f"{error_to_str(problem)}"
+            )
+        del password, salted  # which the context does not keep alive
         return bytes(ffi.buffer(digest))
 
-    def search(self, string: bytes, cost: SearchCost, candidates: int, job: Job) -> int | None:
+    def search(self, string: bytes, *, bits: int, first: int, end: int, job: Job) -> int | None:
         """Find the smallest number that will do; see `Engine.search`."""
         prefix = blake3(string)
-        ceiling = (1 << (32 - cost.bits)).to_bytes(_PREFIX_SIZE, "big")  # compares as the number does
-        for first in range(0, candidates, _TRIES_PER_TURN):
-            for n in range(first, min(first + _TRIES_PER_TURN, candidates)):
+        ceiling = (1 << (32 - bits)).to_bytes(_PREFIX_SIZE, "big")  # compares as the number does
+        for start in range(first, end, _TRIES_PER_TURN):
+            stop = min(start + _TRIES_PER_TURN, end)
+            for n in range(start, stop):
                 attempt = prefix.copy()
                 attempt.update(n.to_bytes(4, "little"))
                 if attempt.digest(length=_PREFIX_SIZE) < ceiling:
                     return n
-            job.go_on(min(first + _TRIES_PER_TURN, candidates))
+            job.go_on(stop)
             time.sleep(0)
         return None
 
-    def holds(self, string: bytes, cost: SearchCost, number: int) -> bool:
+    def holds(self, string: bytes, number: int, *, bits: int) -> bool:
         """Tell whether a number will do; see `Engine.holds`."""
         digest = blake3(string + number.to_bytes(4, "little")).digest(length=_PREFIX_SIZE)
-        return not int.from_bytes(digest, "big") >> (32 - cost.bits)
+        return not int.from_bytes(digest, "big") >> (32 - bits)
 
 
 @functools.cache

@@ -11,12 +11,9 @@ import os
 from types import ModuleType
 from typing import Any
 
-from .._machine import usable_cores
+from .._runtime.machine import usable_cores
 from ..errors import ArgumentError, TunedDigestError
-from ..tuning import SearchCost, Tuning
 from .job import Job, abandoned
-
-_TRIES_PER_TURN = 2**24  # some 100 ms, between two reports; a search is stopped within them
 
 
 class Native:
@@ -29,6 +26,8 @@ class Native:
         ArgumentError: If ``TUNED_DIGEST_KERNEL`` asks for a kernel the processor does not have.
     """
 
+    tries_per_piece = 2**24  # some 100 ms; a search is stopped within them
+
     def __init__(self, module: ModuleType) -> None:
         self._native: Any = module  # typed by its own project
         try:
@@ -36,7 +35,9 @@ class Native:
         except ValueError as error:
             raise ArgumentError(str(error)) from None
 
-    def digest(self, string: bytes, tuning: Tuning, salt: bytes, job: Job) -> bytes:
+    def digest(
+        self, string: bytes, salt: bytes, *, variant: str, memory_kib: int, passes: int, lanes: int, job: Job
+    ) -> bytes:
         """Digest a string with Argon2; see `engines.Engine.digest`."""
         watched = self._native.Job()
         job.stop_with(watched.cancel)
@@ -44,41 +45,36 @@ class Native:
             digest: bytes = self._native.argon2(
                 string,
                 salt,
-                variant=tuning.variant,
-                memory_kib=tuning.memory_kib,
-                passes=tuning.passes,
-                lanes=tuning.lanes,
-                threads=usable_cores()
-                if tuning.lanes > 1
-                else 1,  # counting them takes longer than a small hash
+                variant=variant,
+                memory_kib=memory_kib,
+                passes=passes,
+                lanes=lanes,
+                threads=usable_cores() if lanes > 1 else 1,  # counting takes longer than a small hash
                 job=watched,
             )
         except self._native.Cancelled:
             raise abandoned() from None
         except MemoryError as error:
-            raise TunedDigestError(f"Argon2 with {tuning} failed: {error}") from None
+            raise TunedDigestError(f"Argon2 with {memory_kib} KiB failed: {error}") from None
         return digest
 
-    def search(self, string: bytes, cost: SearchCost, candidates: int, job: Job) -> int | None:
+    def search(self, string: bytes, *, bits: int, first: int, end: int, job: Job) -> int | None:
         """Find the smallest number that will do; see `engines.Engine.search`."""
         watched = self._native.Job()
         job.stop_with(watched.cancel)
-        for first in range(0, candidates, _TRIES_PER_TURN):
-            end = min(first + _TRIES_PER_TURN, candidates)
-            try:
-                found: int | None = self._native.search(
-                    string, bits=cost.bits, threads=usable_cores(), first=first, candidates=end, job=watched
-                )
-            except self._native.Cancelled:
-                raise abandoned() from None
-            if found is not None:
-                return found
+        try:
+            found: int | None = self._native.search(
+                string, bits=bits, threads=usable_cores(), first=first, candidates=end, job=watched
+            )
+        except self._native.Cancelled:
+            raise abandoned() from None
+        if found is None:
             job.go_on(end)
-        return None
+        return found
 
-    def holds(self, string: bytes, cost: SearchCost, number: int) -> bool:
+    def holds(self, string: bytes, number: int, *, bits: int) -> bool:
         """Tell whether a number will do; see `engines.Engine.holds`."""
-        holds: bool = self._native.search_holds(string, number, bits=cost.bits)
+        holds: bool = self._native.search_holds(string, number, bits=bits)
         return holds
 
 

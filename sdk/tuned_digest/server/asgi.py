@@ -10,27 +10,15 @@ __all__ = ["Application", "Message", "Receive", "Scope", "Send", "TunedDigestMid
 
 import functools
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 from urllib.parse import quote
 
 from blake3 import blake3
 
-from .. import proof
-from .._drivers import Inline, Job, Worked, run_anyio
-from .._steps import Step
+from .._runtime.drivers import run_anyio
 from ..errors import ArgumentError, RequestRejectedError
-from .verifier import (
-    Classify,
-    Fields,
-    FindAccount,
-    IncomingRequest,
-    PutGrant,
-    ReadBody,
-    TakeGrant,
-    Verifier,
-    VerifyProof,
-)
+from .verifier import Fields, IncomingRequest, Verifier, bad_request
 
 # The types of the ASGI specification, version 3.
 Scope = MutableMapping[str, Any]
@@ -80,9 +68,8 @@ class TunedDigestMiddleware:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = _BufferedBody(scope, receive, self._max_body)
-        job = functools.partial(self._job, body)
         try:
-            caller = await run_anyio(self._verifier.verify(_incoming(scope)), job)
+            caller = await run_anyio(self._verifier.verify(_incoming(scope), body.read))
         except RequestRejectedError as rejection:
             await _respond(send, rejection)
             return
@@ -91,33 +78,13 @@ class TunedDigestMiddleware:
 
         async def send_granting(message: Message) -> None:
             if message["type"] == "http.response.start":
-                cache_control = ",".join(_values(message.get("headers", ()), b"cache-control"))
-                granted = await run_anyio(self._verifier.grant_next(message["status"], cache_control), job)
-                message = {**message, "headers": [*message.get("headers", ()), *_encoded(granted)]}
+                headers = list(message.get("headers", ()))  # any iterable, and perhaps good for one turn
+                values = functools.partial(_values, headers)
+                granted = await run_anyio(self._verifier.grant_next(message["status"], values))
+                message = {**message, "headers": [*headers, *_encoded(granted)]}
             await send(message)
 
         await self._app({**scope, "tuned_digest": caller}, body.receive, send_granting)
-
-    def _job(self, body: _BufferedBody, step: Step[object]) -> Job:
-        """Say what a step of the verifier means."""
-        verifier = self._verifier
-        match step:
-            case Classify():
-                return Inline(lambda: verifier.policy.action(step.method, step.path))
-            case TakeGrant():
-                return Inline(lambda: verifier.store.take(step.nonce))
-            case PutGrant():
-                return Inline(lambda: verifier.store.put(step.nonce, step.grant))
-            case FindAccount():
-                return Inline(lambda: verifier.accounts(step.identity) if verifier.accounts else None)
-            case ReadBody():
-                return Inline(body.read)
-            case VerifyProof():
-                check = functools.partial(
-                    proof.verify, step.request_string, step.work, step.response, nonce=step.nonce
-                )
-                return Worked(check, step.work)
-        raise AssertionError(step)
 
 
 class _ClientGoneError(Exception):
@@ -128,7 +95,7 @@ class _BufferedBody:
     """A request body, read once by the verifier and given again to the application."""
 
     def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
-        self._announced = _values(scope["headers"], b"content-length")
+        self._announced = _values(scope["headers"], "content-length")
         self._receive = receive
         self._limit = limit
         self._content: bytes | None = None
@@ -161,12 +128,18 @@ class _BufferedBody:
 
 def _incoming(scope: Scope) -> IncomingRequest:
     raw_path = scope.get("raw_path")
-    path = raw_path.decode("latin-1") if raw_path else quote(scope["path"], safe=_PATH_SAFE)
-    return IncomingRequest(scope["method"], path or "/", _values(scope["headers"], b"authorization"))
+    try:
+        path = raw_path.decode("latin-1") if raw_path else quote(scope["path"], safe=_PATH_SAFE)
+    except UnicodeEncodeError:  # bytes of a path that a server could not decode, and left as surrogates
+        raise bad_request("the request target is not UTF-8") from None
+    query = scope.get("query_string", b"").decode("latin-1")
+    fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+    return IncomingRequest(scope["method"], path or "/", query, fields)
 
 
-def _values(headers: Any, name: bytes) -> list[str]:
-    return [value.decode("latin-1") for key, value in headers if key.lower() == name]
+def _values(headers: Iterable[tuple[bytes, bytes]], name: str) -> list[str]:
+    wanted = name.lower().encode("ascii")
+    return [value.decode("latin-1") for key, value in headers if key.lower() == wanted]
 
 
 def _encoded(fields: Fields) -> list[tuple[bytes, bytes]]:

@@ -9,10 +9,12 @@ __all__ = ["Policy", "Prices"]
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Self
 
-from .._grammar import ACTIONS
+from .._wire.grammar import ACTIONS
 from ..errors import ArgumentError
-from ..tuning import ACCESS_TUNING, CREATE_TUNING, SearchCost, Tuning, Work
+from ..proof import SearchCost, Tuning, Work
+from ..proof.argon2 import ACCESS_TUNING, CREATE_TUNING
 
 _ACTIONS_BY_METHOD = {
     "GET": "read",
@@ -28,10 +30,11 @@ Prices = Mapping[str, Work]
 
 
 class Policy:
-    """Ask for the deployed work: little for everyday use, seconds for creating things.
+    """Ask for Argon2 work: little for everyday use, seconds for creating things.
 
-    A search is far cheaper than Argon2 even at high cost. Where the cost is what stands between an
-    API and abuse, offer creation without it: ``create_cost=None`` (section 10).
+    A search is far cheaper than Argon2 even at high cost, and is offered only at a cost you name. Where the
+    cost is what stands between an API and abuse, offer none (section 10). `Policy.deployed` offers what
+    existing servers do.
 
     Args:
         access: The Argon2 work of everything but creating; None offers none.
@@ -40,6 +43,8 @@ class Policy:
         create_cost: The search cost of creating, bits; None offers none.
         exists: Path on the wire to whether a resource is there, sync or async: a PUT to one that is
             there is an update. Without it every PUT is a create. It must not block.
+        hide_existence: Ask every PUT for the work of creating, so that a challenge tells nobody whether the
+            resource is there.
 
     Raises:
         ArgumentError: If nothing is offered, a cost is not 1 to 32, or `exists` is no function.
@@ -50,15 +55,31 @@ class Policy:
         *,
         access: Tuning | None = ACCESS_TUNING,
         create: Tuning | None = CREATE_TUNING,
-        access_cost: int | None = 1,
-        create_cost: int | None = 1,
+        access_cost: int | None = None,
+        create_cost: int | None = None,
         exists: Callable[[str], bool | Awaitable[bool]] | None = None,
+        hide_existence: bool = False,
     ) -> None:
         self._access = _prices(access, access_cost)
         self._create = _prices(create, create_cost)
         if exists is not None and not callable(exists):
             raise ArgumentError("exists is a function of a path: pass container.__contains__ for a container")
         self._exists = exists
+        self._hide_existence = hide_existence
+
+    @classmethod
+    def deployed(cls, *, exists: Callable[[str], bool | Awaitable[bool]] | None = None) -> Self:
+        """Ask for what existing servers of the scheme ask for: a search of one bit beside Argon2.
+
+        One bit is no work, so this discourages nobody from creating things.
+
+        Args:
+            exists: Path on the wire to whether a resource is there, see `Policy`.
+
+        Returns:
+            The policy.
+        """
+        return cls(access_cost=1, create_cost=1, exists=exists)
 
     def action(self, method: str, path: str) -> str | Awaitable[str]:
         """Find out which action a request is; an override may be async.
@@ -74,6 +95,30 @@ class Policy:
             return _ACTIONS_BY_METHOD.get(method, "update")
         found = self._exists(path) if self._exists else False
         return _awaited(found) if inspect.isawaitable(found) else _put(found)
+
+    def priced_as(self, method: str, action: str) -> str:
+        """Name the action that a request's nonce has to be good for.
+
+        Args:
+            method: Its method.
+            action: Its action.
+
+        Returns:
+            The action, and ``create`` for every PUT where existence is hidden.
+        """
+        return "create" if self._hide_existence and method == "PUT" else action
+
+    def challenged_for(self, method: str, action: str) -> frozenset[str]:
+        """List the actions that a challenge names.
+
+        Args:
+            method: The request's method.
+            action: The action its nonce has to be good for.
+
+        Returns:
+            That action, and both that a PUT can be where existence is hidden.
+        """
+        return frozenset({action, "update"} if self._hide_existence and method == "PUT" else {action})
 
     def price(self, action: str) -> Prices:
         """Set the work a new nonce for an action asks for.

@@ -8,34 +8,33 @@ from __future__ import annotations
 
 __all__ = [
     "Caller",
-    "Classify",
     "Fields",
-    "FindAccount",
     "IncomingRequest",
-    "PutGrant",
-    "ReadBody",
-    "TakeGrant",
     "Verifier",
-    "VerifyProof",
+    "bad_request",
 ]
 
 import json
 import re
-import secrets
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .._grammar import ACTIONS, SCHEMES, Dialect, encode_base64
-from .._steps import Step, ask
-from ..authorization import Authorization, read_authorization
-from ..canonical import is_signable, request_string
-from ..challenge import (
+from .._base64 import encode_base64
+from .._runtime.steps import Steps
+from .._wire.challenge import (
     CHALLENGE_FIELDS,
     NEXT_NONCE_FIELDS,
     Challenge,
+    NextNonce,
+    Terms,
     write_challenge,
     write_next_nonce,
 )
+from .._wire.credentials import Credentials
+from .._wire.grammar import ACTIONS, Dialect
+from .._wire.profiles import PROFILES, Profile
+from .._wire.request import FieldValues, SignedRequest, is_signable
+from .._wire.work import KINDS
 from ..errors import (
     ArgumentError,
     IdentityError,
@@ -44,21 +43,25 @@ from ..errors import (
     RequestRejectedError,
     SignatureError,
 )
-from ..signers import verify_identity, verify_signature
-from ..tuning import Work
+from ..keys import verify_identity, verify_signature
+from .effects import Effects, ReadBody
+from .grants import Grant
 from .policy import Policy
-from .stores import AsyncNonceStore, Grant, NonceStore
-
-_NONCE_SIZE = 32  # bytes, section 1
+from .stores import AsyncNonceStore, NonceStore
 
 Fields = tuple[tuple[str, str], ...]
 
 _JSON_FIELDS: Fields = (("Cache-Control", "no-store"), ("Content-Type", "application/json"))
 
-# RFC 9111 section 3.5: what lets a shared cache keep the response to a request with Authorization.
+# Section 10, step 1: a token of RFC 9110 section 5.6.2, upper case as on the request line.
+_METHOD = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]+")
+
+# RFC 9111 section 3.5: what lets a shared cache keep the response to a request with Authorization. The other
+# fields say the same to caches that a server's owner runs (RFC 9213; Surrogate-Control is its forerunner).
+_CACHE_FIELDS = ("Cache-Control", "CDN-Cache-Control", "Surrogate-Control")
 _SHARED = frozenset({"public", "s-maxage", "must-revalidate"})
 _UNSHARED = frozenset({"private", "no-store"})
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?')
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?+')
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,57 +86,32 @@ class IncomingRequest:
     Args:
         method: The method on the request line.
         path: The path on the wire, percent-encoded, without the query.
-        authorization: The values of ``Authorization``, one for each field line.
+        query: The query on the wire, without its question mark.
+        fields: Names and values of the header fields, a line each, in order.
     """
 
     method: str
     path: str
-    authorization: Sequence[str] = field(repr=False)
+    query: str = ""
+    fields: Sequence[tuple[str, str]] = field(default=(), repr=False)
 
+    def values(self, name: str, /) -> Sequence[str]:
+        """Look a header field up.
 
-@dataclass(slots=True)
-class Classify(Step[str]):
-    """Ask the policy which action a request is."""
+        Args:
+            name: Its name, in any letter case.
 
-    method: str
-    path: str
+        Returns:
+            Its values, one for each line.
+        """
+        wanted = name.lower()
+        return [value for key, value in self.fields if key.lower() == wanted]
 
-
-@dataclass(slots=True)
-class TakeGrant(Step[Grant | None]):
-    """Ask the store for a nonce, burning it."""
-
-    nonce: str = field(repr=False)
-
-
-@dataclass(slots=True)
-class PutGrant(Step[None]):
-    """Ask the store to keep a nonce."""
-
-    nonce: str = field(repr=False)
-    grant: Grant
-
-
-@dataclass(slots=True)
-class FindAccount(Step[object]):
-    """Ask for the account of an identity."""
-
-    identity: str
-
-
-@dataclass(slots=True)
-class ReadBody(Step[bytes | None]):
-    """Ask for the body's digest, None when it is over the limit."""
-
-
-@dataclass(slots=True)
-class VerifyProof(Step[None]):
-    """Ask for the work to be checked; answered with `ProofError` when it does not hold."""
-
-    request_string: bytes = field(repr=False)
-    work: Work
-    response: str = field(repr=False)
-    nonce: str = field(repr=False)
+    @property
+    def authority(self) -> str:
+        """Give the Host field, or HTTP/2's ``:authority``; empty where there is not exactly one."""
+        hosts = self.values("Host")
+        return hosts[0] if len(hosts) == 1 else ""
 
 
 class Verifier:
@@ -147,7 +125,6 @@ class Verifier:
         signed_path: Path on the wire to the path clients sign, where they sign another.
         dialect: ``deployed`` or ``list``: how challenges and next nonces are written.
         repeat_fields: Also write ``uno-www-authn`` and ``uno-authn-info``, for browsers.
-        randomness: Gives that many random bytes.
 
     Raises:
         ArgumentError: If one of these is of another kind, or the dialect is unknown.
@@ -162,9 +139,9 @@ class Verifier:
         signed_path: Callable[[str], str] | None = None,
         dialect: Dialect = "deployed",
         repeat_fields: bool = True,
-        randomness: Callable[[int], bytes] = secrets.token_bytes,
+        _profiles: tuple[Profile, ...] = PROFILES,
     ) -> None:
-        if isinstance(store, type) or not (hasattr(store, "put") and hasattr(store, "take")):
+        if isinstance(store, type) or not (hasattr(store, "issue") and hasattr(store, "take")):
             raise ArgumentError("store is a nonce store: pass MemoryNonceStore(), an object")
         if policy is not None and not isinstance(policy, Policy):
             raise ArgumentError("policy is a Policy: pass Policy(), an object")
@@ -172,19 +149,20 @@ class Verifier:
             raise ArgumentError("accounts is a function of an identity: pass accounts.get for a dict")
         if dialect not in ("deployed", "list"):
             raise ArgumentError(f"a dialect is deployed or list, not {dialect!r}")
-        self.store = store
-        self.policy = policy or Policy()
-        self.accounts = accounts
+        self._policy = policy or Policy()
+        self._are_registered = accounts is not None
+        self._effects = Effects(store, self._policy, accounts)
         self._signed_path = signed_path
         self._dialect: Dialect = dialect
         self._repeat_fields = repeat_fields
-        self._randomness = randomness
+        self._profiles = _profiles
 
-    def verify(self, request: IncomingRequest) -> Generator[Step[object], object, Caller]:
+    def verify(self, request: IncomingRequest, read_body: ReadBody) -> Steps[Caller]:
         """Verify one request.
 
         Args:
             request: The request.
+            read_body: Reads and digests its body, called when all else holds.
 
         Returns:
             Who called.
@@ -192,100 +170,114 @@ class Verifier:
         Raises:
             RequestRejectedError: If it is not accepted; it carries the response.
         """
+        if not _METHOD.fullmatch(request.method):
+            raise bad_request("the method is not an upper-case token")
         if not is_signable(request.method, request.path):
-            raise _refused(400, "requests of this method are never signed, and so not served")
+            raise bad_request("requests of this method are never signed, and so not served")
         if not request.path.startswith("/") or not request.path.isascii():
-            raise _refused(400, "the request target is not a path")
-        credential = self._credential(request)
-        if credential is None:
+            raise bad_request("the request target is not a path")
+        profile, credentials = self._credentials(request)
+        if credentials is None:
             raise (yield from self._challenged(request, "authorization required"))
-        account = yield from self._authenticated(request, credential)
-        grant = yield from ask(TakeGrant(credential.nonce))
+        path = (self._signed_path(request.path) or "/") if self._signed_path else request.path
+        if not path.startswith("/"):
+            raise bad_request("the request target is not a path that can be signed")
+        signed = SignedRequest(
+            request.method, request.authority, request.path, request.query, path, request.values
+        )
+        account = yield from self._authenticated(request, signed, profile, credentials)
+        grant: Grant | None = yield self._effects.take(credentials.nonce)
         if grant is None:
             raise (yield from self._challenged(request, "unknown nonce"))
         action = yield from self._action(request)
-        work, floor = grant.prices.get(credential.scheme), self.policy.floor(action).get(credential.scheme)
-        if action not in grant.scope or work is None or floor is None or not work.reaches(floor):
+        priced_as = self._policy.priced_as(request.method, action)
+        work = grant.prices.get(credentials.scheme)
+        floor = self._policy.floor(priced_as).get(credentials.scheme)
+        if priced_as not in grant.scope or work is None or floor is None or not work.reaches(floor):
             raise (yield from self._challenged(request, "scope mismatch"))
-        path = (self._signed_path(request.path) or "/") if self._signed_path else request.path
-        if not path.startswith("/"):
-            raise _refused(400, "the request target is not a path that can be signed")
-        digest = yield from ask(ReadBody())
+        digest: bytes | None = yield self._effects.read(read_body)
         if digest is None:
             raise _refused(413, "the body is larger than this server takes")
-        string = request_string(credential.nonce, request.method, path, digest)
+        signed.digest = digest
+        string = profile.work_string(signed, credentials)
         try:
-            yield from ask(VerifyProof(string, work, credential.response, credential.nonce))
+            yield self._effects.check(string, work, credentials.response, credentials.nonce)
         except ProofError:
             raise (yield from self._challenged(request, "challenge verification failed")) from None
-        return Caller(encode_base64(credential.identity), account, action)
+        return Caller(encode_base64(credentials.identity), account, action)
 
-    def grant_next(self, status: int, cache_control: str) -> Generator[Step[object], object, Fields]:
+    def grant_next(self, status: int, fields: FieldValues) -> Steps[Fields]:
         """Grant next nonces with the response to a verified request (section 6).
 
         Args:
             status: The response's status code.
-            cache_control: Its Cache-Control field, empty where there is none.
+            fields: Its header fields.
 
         Returns:
             The header fields to add: none to a 401, a 5xx or what a shared cache may keep.
         """
-        if status == 401 or status >= 500 or _is_publicly_cacheable(cache_control):
+        if status == 401 or status >= 500 or _is_publicly_cacheable(fields):
             return ()
         values: list[tuple[str, str]] = []
-        for scope, prices in self.policy.scopes():
-            nonce = yield from self._issue(Grant(prices, scope, chained=True))
-            values += [
-                (scheme, write_next_nonce(nonce, prices[scheme], scope, self._dialect))
-                for scheme in SCHEMES
-                if scheme in prices
-            ]
+        for scope, prices in self._policy.scopes():
+            nonce: str = yield self._effects.issue(Grant(prices, scope, chained=True))
+            terms = Terms(prices, scope, self._dialect, self._profiles[0])
+            values += write_next_nonce(NextNonce(nonce, terms))
         return self._named(NEXT_NONCE_FIELDS, values)
 
-    def _action(self, request: IncomingRequest) -> Generator[Step[object], object, str]:
-        action = yield from ask(Classify(request.method, request.path))
+    def _action(self, request: IncomingRequest) -> Steps[str]:
+        action: str = yield self._effects.classify(request.method, request.path)
         if action not in ACTIONS:
             raise ArgumentError(f"the policy's action is one of {', '.join(ACTIONS)}, not {action!r}")
         return action
 
-    def _credential(self, request: IncomingRequest) -> Authorization | None:
+    def _credentials(self, request: IncomingRequest) -> tuple[Profile, Credentials | None]:
+        """Read the credentials, and name the profile; the first one where there are none."""
         try:
-            return read_authorization(request.authorization)
+            for profile in self._profiles:
+                credentials = profile.read(request.values)
+                if credentials is not None:
+                    return profile, credentials
         except MalformedFieldError as error:
-            raise _refused(400, str(error)) from None
+            raise bad_request(str(error)) from None
+        return self._profiles[0], None
 
     def _authenticated(
-        self, request: IncomingRequest, credential: Authorization
-    ) -> Generator[Step[object], object, object]:
+        self, request: IncomingRequest, signed: SignedRequest, profile: Profile, credentials: Credentials
+    ) -> Steps[object]:
         """Check identity, signature and registration; what fails here has burned its nonce too."""
         try:
-            verify_identity(credential.identity)
-            verify_signature(credential.identity, credential.response.encode("ascii"), credential.signature)
+            verify_identity(credentials.identity)
+            message = profile.signed_bytes(signed, credentials)
+            verify_signature(credentials.identity, message, credentials.signature)
         except IdentityError as error:
-            yield from ask(TakeGrant(credential.nonce))
-            raise _refused(400, str(error)) from None
+            yield self._effects.take(credentials.nonce)
+            raise bad_request(str(error)) from None
         except SignatureError:
-            yield from ask(TakeGrant(credential.nonce))
+            yield self._effects.take(credentials.nonce)
             raise (yield from self._challenged(request, "signature verification failed")) from None
-        if self.accounts is None:
+        if not self._are_registered:
             return None
-        account = yield from ask(FindAccount(encode_base64(credential.identity)))
+        account: object = yield self._effects.find_account(encode_base64(credentials.identity))
         if account is None:
-            yield from ask(TakeGrant(credential.nonce))
+            yield self._effects.take(credentials.nonce)
             raise (yield from self._challenged(request, "unknown identity"))
         return account
 
-    def _challenged(
-        self, request: IncomingRequest, reason: str
-    ) -> Generator[Step[object], object, RequestRejectedError]:
+    def _challenged(self, request: IncomingRequest, reason: str) -> Steps[RequestRejectedError]:
         """Make a 401 with a fresh nonce, the same under each scheme."""
-        action = yield from self._action(request)
-        prices = self.policy.price(action)
-        actions = frozenset({action})
-        nonce = yield from self._issue(Grant(prices, actions, chained=False))
+        action = self._policy.priced_as(request.method, (yield from self._action(request)))
+        prices = self._policy.price(action)
+        actions = self._policy.challenged_for(request.method, action)
+        nonce: str = yield self._effects.issue(Grant(prices, actions, chained=False))
         values = [
-            (scheme, write_challenge(Challenge(scheme, nonce, str(work), work, actions, self._dialect)))
-            for scheme in SCHEMES
+            (
+                scheme,
+                write_challenge(
+                    Challenge(scheme, nonce, str(work), work, actions, self._dialect, self._profiles[0])
+                ),
+            )
+            for scheme in KINDS
             if (work := prices.get(scheme)) is not None
         ]
         fields = (*self._named(CHALLENGE_FIELDS, values), *_JSON_FIELDS)
@@ -293,21 +285,34 @@ class Verifier:
         return RequestRejectedError(reason, status=401, fields=fields, body=body)
 
     def _named(self, names: tuple[str, str], values: Sequence[tuple[str, str]]) -> Fields:
-        """Put values, each with its scheme, into the first field, a search's into the second too."""
-        repeated = [value for scheme, value in values if scheme == SCHEMES[1] and self._repeat_fields]
+        """Put values, each with its scheme, into the first field, and those for browsers into the second."""
+        repeated = [value for scheme, value in values if KINDS[scheme].in_browsers and self._repeat_fields]
         return (*((names[0], value) for _, value in values), *((names[1], value) for value in repeated))
 
-    def _issue(self, grant: Grant) -> Generator[Step[object], object, str]:
-        nonce = encode_base64(self._randomness(_NONCE_SIZE))
-        yield from ask(PutGrant(nonce, grant))
-        return nonce
 
-
-def _is_publicly_cacheable(cache_control: str) -> bool:
+def _is_publicly_cacheable(fields: FieldValues) -> bool:
     """Tell whether a shared cache may keep the response to a signed request (RFC 9111 section 3.5)."""
-    directives = [directive.strip(" \t").lower() for directive in _QUOTED.sub("", cache_control).split(",")]
-    # With an argument, private holds for the fields it names alone (RFC 9111 section 5.2.2.7).
-    return not _UNSHARED & set(directives) and any(name.partition("=")[0] in _SHARED for name in directives)
+    for name in _CACHE_FIELDS:
+        text = _QUOTED.sub("", ",".join(fields(name)))
+        directives = [directive.strip(" \t").lower() for directive in text.split(",")]
+        # With an argument, private holds for the fields it names alone (RFC 9111 section 5.2.2.7).
+        if not _UNSHARED & set(directives) and any(
+            directive.partition("=")[0].rstrip() in _SHARED for directive in directives
+        ):
+            return True
+    return False
+
+
+def bad_request(message: str) -> RequestRejectedError:
+    """Make the refusal of a request that cannot be understood.
+
+    Args:
+        message: What is wrong with it.
+
+    Returns:
+        The error to raise, with a response of status 400.
+    """
+    return _refused(400, message)
 
 
 def _refused(status: int, message: str) -> RequestRejectedError:

@@ -1,0 +1,358 @@
+"""The requests family: requests and the libraries that share its hooks.
+
+These libraries call an auth object once per request, when it is prepared, and its response hook once per hop
+and per re-send. So the hook keeps no generator suspended: it drives the flow of its call with each response
+it is given, and answers a challenge by sending the request again itself.
+"""
+
+# The library is a value here, so its types cannot be named: what comes from it is Any.
+
+from __future__ import annotations
+
+__all__ = ["FamilyAuth", "RequestsFamily"]
+
+import functools
+import re
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from types import ModuleType
+from typing import Any, ClassVar, TypeVar, cast
+
+from ..._runtime.drivers import run_blocking
+from ..._runtime.steps import Steps
+from ..._wire.credentials import is_ours
+from ..._wire.origins import Origin
+from ..._wire.request import FieldValues, split_target
+from ...errors import ArgumentError, TunedDigestError
+from ...events import Report
+from ..auth import AuthBase
+from ..bodies import Body, BytesBody, LostBody, RepeatableBody, SpooledBody, file_chunks, is_rewindable
+from ..cookies import FreshCookies, merge_cookies
+from ..exchange import Fields, Target
+from ..flow import Flow, prime
+from ..library_errors import as_library_error
+from ..settings import Resources
+from .heads import Head
+
+T = TypeVar("T")
+
+_CHUNK = 64 * 1024  # bytes read from a file at a time
+
+# Bytes of a 401's body read at a time: compressed, they may unpack to a thousand times more.
+_HEAD_CHUNK = 4096
+
+# A URL without user and encodings, whose target urllib3 sends as it stands: it has no dot segment.
+_PLAIN_URL = re.compile(
+    r"(https?://[A-Za-z0-9.:\[\]-]++)"
+    r"((?:/(?!\.)[A-Za-z0-9._~!$&'()*+,;=:@-]*+)++(?:\?[A-Za-z0-9._~!$&'()*+,;=:@/?-]*+)?)"
+)
+
+
+class RequestsFamily:
+    """Hold one library of the family.
+
+    Args:
+        library: The module.
+        urllib3: The urllib3 that it sends with.
+    """
+
+    def __init__(self, library: ModuleType, urllib3: ModuleType) -> None:
+        self.library: Any = library
+        self.urllib3: Any = urllib3
+
+
+class FamilyAuth(AuthBase):
+    __doc__ = AuthBase.__doc__
+
+    _family: ClassVar[RequestsFamily]
+
+    def _sign(self, request: Any) -> Any:
+        """Sign a prepared request, and answer its challenges; see the leaf's `__call__`."""
+        library = self._family.library
+        if not isinstance(request, library.PreparedRequest):
+            raise ArgumentError(
+                f"this auth object is for {library.__name__}: import TunedDigestAuth from the module of "
+                "tuned_digest that is named for your client library"
+            )
+        hook = _Hook(self._family, self, request)
+        hook.start(request)
+        request.register_hook("response", hook)
+        return request
+
+    def _prime(self, session: Any, method: str | None, path: str | None) -> bool:
+        """Prime through a session; see the leaf's `prime`."""
+        auth = self._for_priming()
+
+        def send(method: str, url: str) -> Any:
+            return session.request(method, url, auth=auth, stream=True, allow_redirects=False)
+
+        def report(response: Any) -> Report | None:
+            return getattr(response, "tuned_digest", None)
+
+        return run_blocking(
+            prime(self._settings, send, report, self._family.library.Response.close, method, path)
+        )
+
+
+class _Hook:
+    """Read each response of one request and of its redirects."""
+
+    def __init__(self, family: RequestsFamily, auth: FamilyAuth, request: Any) -> None:
+        self._family = family
+        self._settings = auth._settings
+        self._messages = _Messages(
+            family, self._settings.resources, _text(request.headers.get("Authorization"))
+        )
+        self._first = weakref.ref(request)
+        self._started: list[Flow[Any, Any]] = []
+        # A call and its redirects stay in one thread; two threads that send one request are two calls.
+        self._call = threading.local()
+
+    def start(self, request: Any) -> None:
+        """Sign the request for the first time."""
+        flow = Flow[Any, Any](self._settings, self._messages)
+        self._run(flow.start(request), request=request)
+        self._started.append(flow)
+
+    def __call__(self, response: Any, **sending: Any) -> Any:
+        flow = self._flow(response.request)
+        # What was sent may be sent again: by the library, which makes the next hop from it, or by its owner.
+        # It does not keep our fields, so that no nonce goes out twice; the response's own copy does.
+        sent = response.request
+        response.request = _copy(sent)
+        self._messages.authorize(sent, None)
+        while again := self._answered(flow, response):
+            previous = response
+            try:
+                response = previous.connection.send(again, **sending)
+            except TunedDigestError as error:  # of the body, while it was sent
+                raise as_library_error(error, self._family.library.RequestException, request=again) from error
+            response.history = [*previous.history, previous]
+            response.request = again
+        return response
+
+    def _flow(self, request: Any) -> Flow[Any, Any]:
+        """Find the flow of a call: a redirect goes on with it, the first request sent anew does not."""
+        flow: Flow[Any, Any] | None
+        try:
+            flow = self._started.pop()
+        except IndexError:
+            flow = None if request is self._first() else getattr(self._call, "flow", None)
+        if flow is None:
+            flow = Flow(self._settings, self._messages)
+            flow.resume(self._first() or request)
+        self._call.flow = flow
+        return flow
+
+    def _answered(self, flow: Flow[Any, Any], response: Any) -> Any:
+        """Read a response, and let go of its connection when that fails."""
+        try:
+            return self._run(flow.on_response(response), request=response.request, response=response)
+        except BaseException:
+            response.close()
+            raise
+
+    def _run(self, steps: Steps[T], **exchanged: object) -> T:
+        """Run steps, with errors that ``except RequestException`` catches."""
+        try:
+            return run_blocking(steps)
+        except TunedDigestError as error:
+            raise as_library_error(error, self._family.library.RequestException, **exchanged) from error
+
+    def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
+        # A response pickles its request, and that its hooks: what comes back signs nothing.
+        return _inert_hook, ()
+
+
+class _Messages:
+    """Read and write the library's messages."""
+
+    def __init__(self, family: RequestsFamily, resources: Resources, own: str | None) -> None:
+        self._family = family
+        self._resources = resources
+        self._own = own
+
+    def target(self, request: Any) -> Target | None:
+        url: str = request.url or ""
+        plain = _PLAIN_URL.fullmatch(url)
+        if plain:
+            origin, target = _origin_of(plain[1]), plain[2]
+        else:
+            origin = _origin_of(url)
+            try:
+                target = self._family.urllib3.util.parse_url(url).request_uri  # as urllib3 will write it
+            except self._family.urllib3.exceptions.LocationParseError:
+                return None
+        return Target(request.method or "", origin, *split_target(target)) if origin else None
+
+    def authorization(self, request: Any) -> str | None:
+        value = _text(request.headers.get("Authorization"))
+        # requests puts a password from .netrc in the place of what a redirected request had.
+        return value if value == self._own or is_ours(value or "") else None
+
+    def body(self, request: Any, *, was_sent: bool) -> Body:
+        body = request.body
+        if isinstance(body, RepeatableBody):
+            return body
+        if isinstance(body, str):
+            body = request.body = body.encode()  # as urllib3 would send it
+        if not body:
+            return BytesBody(b"")
+        if isinstance(body, bytes | bytearray | memoryview):
+            return BytesBody(bytes(body))
+        if was_sent:
+            return LostBody()
+        request.body = repeatable = self._repeatable(body)
+        # The name is requests' own.
+        request._body_position = 0  # a redirect may send it again, if this is a number and there is a seek
+        return repeatable
+
+    def _repeatable(self, body: Any) -> RepeatableBody:
+        if is_rewindable(body):
+            return RepeatableBody(file_chunks(body))
+        return SpooledBody(
+            _chunks(body), memory_kib=self._resources.spool_kib, directory=self._resources.spool_dir
+        )
+
+    def request_fields(self, request: Any) -> FieldValues:
+        def values(name: str, /) -> Sequence[str]:
+            value = _text(request.headers.get(name))
+            return () if value is None else (value,)
+
+        return values
+
+    def authorize(self, request: Any, fields: Fields | None) -> Any:
+        headers, body = request.headers, request.body
+        if fields is not None:
+            for name, value in fields:
+                headers[name] = value
+        elif is_ours(self.authorization(request) or ""):
+            del headers["Authorization"]
+        if body is not None and "Content-Length" in headers:
+            if isinstance(body, RepeatableBody):
+                # The library counts the characters of a text file, not the bytes they are sent as.
+                headers["Content-Length"] = str(body.size)
+            headers.pop("Transfer-Encoding", None)  # never both (RFC 9112 section 6.2)
+        return request
+
+    def request(self, response: Any) -> Any:
+        return response.request
+
+    def status(self, response: Any) -> int:
+        status: int = response.status_code
+        return status
+
+    def fields(self, response: Any) -> FieldValues:
+        def values(name: str, /) -> Sequence[str]:
+            if isinstance(response.raw, _ResumedRaw | self._family.urllib3.BaseHTTPResponse):
+                return list(response.raw.headers.getlist(name))  # response.headers has them merged
+            return [response.headers[name]] if name in response.headers else []
+
+        return values
+
+    def head(self, response: Any) -> bytes:
+        try:
+            response.raw = _ResumedRaw(response.raw, self._family.urllib3)
+        except self._family.urllib3.exceptions.HTTPError as error:
+            raise self._family.library.ConnectionError(
+                error, request=response.request, response=response
+            ) from error
+        head: bytes = response.raw.head
+        return head
+
+    def again(self, response: Any) -> Any:
+        if not isinstance(response.raw, _ResumedRaw):
+            self.head(response)
+        cast("_ResumedRaw", response.raw).forget_rest()
+        response.close()
+        request = response.request.copy()
+        request.prepare_url(request.url or "", {})  # after a redirect it is not yet as it will be sent
+        cookie_functions, fresh = self._family.library.cookies, FreshCookies()
+        cookie_functions.extract_cookies_to_jar(fresh, response.request, response.raw)
+        cookies = merge_cookies(
+            _text(request.headers.pop("Cookie", None)),
+            cookie_functions.get_cookie_header(fresh, request),
+            fresh.deleted_for(request.url or ""),
+        )
+        if cookies:
+            request.headers["Cookie"] = cookies
+        return request
+
+    def attach(self, response: Any, report: Report) -> None:
+        response.tuned_digest = report
+
+
+class _ResumedRaw:
+    """A urllib3 response whose beginning was read already, decoded; everything else is as it was."""
+
+    def __init__(self, raw: Any, urllib3: Any) -> None:
+        self._raw = raw
+        head = Head()
+        read = raw.read1 if isinstance(raw, urllib3.BaseHTTPResponse) else raw.read  # what has come so far
+        # What does not come, or is not what its coding says, is not needed.
+        with suppress(urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.DecodeError):
+            while chunk := read(_HEAD_CHUNK, decode_content=True):
+                if head.is_full(chunk):
+                    break
+        self.head = bytes(head.content)
+        self._unread = self.head
+        self._rest_wanted = True
+
+    def forget_rest(self) -> None:
+        """Let what was read be all there is."""
+        self._rest_wanted = False
+
+    def read(self, amount: int | None = None, decode_content: bool | None = None) -> bytes:
+        """Give the beginning again, then the rest, decoded throughout."""
+        if self._unread and amount is not None:
+            given = self._unread[:amount]
+            self._unread = self._unread[amount:]
+            return given
+        given = self._unread
+        self._unread = b""
+        rest: bytes = self._raw.read(amount, decode_content=True) if self._rest_wanted else b""
+        return given + rest
+
+    def stream(self, amount: int = _CHUNK, decode_content: bool | None = None) -> Iterator[bytes]:
+        """Give the beginning again, then the rest, chunk by chunk."""
+        # Not urllib3's stream(): that would look for a chunk's size where the reading has stopped.
+        yield from iter(lambda: self.read(amount), b"")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+
+@functools.lru_cache(maxsize=256)
+def _origin_of(url: str) -> Origin | None:
+    try:
+        return Origin.parse(url)
+    except ArgumentError:
+        return None
+
+
+def _copy(request: Any) -> Any:
+    """Copy a request that was sent: its header fields, and nothing that takes longer."""
+    copied = object.__new__(type(request))
+    vars(copied).update(vars(request))
+    copied.headers = request.headers.copy()
+    return copied
+
+
+def _text(value: str | bytes | None) -> str | None:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+def _chunks(body: Any) -> Iterable[bytes | str]:
+    if not hasattr(body, "read"):
+        return cast("Iterable[bytes | str]", body)
+    return iter(lambda: body.read(_CHUNK), type(body.read(0))())
+
+
+def _inert_hook() -> Callable[..., None]:
+    return _pass
+
+
+def _pass(response: Any, **sending: Any) -> None:
+    return None

@@ -1,0 +1,216 @@
+"""The steps that generators of the client and of the server yield to their drivers.
+
+A step says what is to be done and where it may run, once for both worlds: `blocking` does it in the
+caller's thread, `awaited` on an event loop. Generators never suspend for anything else, and not for what
+neither blocks nor takes long: that is simply called.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Either", "Here", "InThread", "Limited", "Pause", "Step", "Steps"]
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Generator, Hashable
+from concurrent.futures import Future
+from typing import Any, TypeVar, cast
+
+import anyio
+import anyio.to_thread
+
+from ..errors import ArgumentError, NoThreadError, WorkTimeoutError
+from .limiter import Allowance, Load, outcome, process_limiter
+
+T = TypeVar("T")
+
+
+class Step(ABC):
+    """Stand for one thing to be done on this machine."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def blocking(self) -> object:
+        """Do it in this thread.
+
+        Returns:
+            Its answer.
+        """
+
+    @abstractmethod
+    async def awaited(self) -> object:
+        """Do it on an event loop, without holding that up.
+
+        Returns:
+            Its answer.
+        """
+
+
+# What a step is answered with depends on the step: the generator says what it expects.
+Steps = Generator[Step, Any, T]
+
+
+class Here(Step):
+    """Call at once; await what comes back if it is awaitable."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
+
+    def blocking(self) -> object:
+        """Call; an awaitable answer is an ArgumentError."""
+        return _not_awaitable(self._call())
+
+    async def awaited(self) -> object:
+        """Call, and await the answer if that can be done."""
+        answer = self._call()
+        return await cast("Awaitable[object]", answer) if hasattr(answer, "__await__") else answer
+
+
+class InThread(Step):
+    """Call in a worker thread of the event loop's; blocking callers call at once."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
+
+    def blocking(self) -> object:
+        """Call; an awaitable answer is an ArgumentError."""
+        return _not_awaitable(self._call())
+
+    async def awaited(self) -> object:
+        """Call in a thread, and await the answer if that can be done."""
+        answer = await anyio.to_thread.run_sync(self._call)
+        return await cast("Awaitable[object]", answer) if hasattr(answer, "__await__") else answer
+
+
+class Either(Step):
+    """Call one function where that may block, and await another where it may not."""
+
+    __slots__ = ("_acall", "_call")
+
+    def __init__(self, call: Callable[[], object], acall: Callable[[], Awaitable[object]]) -> None:
+        self._call = call
+        self._acall = acall
+
+    def blocking(self) -> object:
+        """Call the first."""
+        return self._call()
+
+    async def awaited(self) -> object:
+        """Await the second."""
+        return await self._acall()
+
+
+class Pause(Step):
+    """Wait.
+
+    Args:
+        seconds: How long.
+    """
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def blocking(self) -> None:
+        """Wait in this thread."""
+        time.sleep(self.seconds)
+
+    async def awaited(self) -> None:
+        """Wait in this task."""
+        await anyio.sleep(self.seconds)
+
+
+class Limited(Step):
+    """Work in turn with all other work of this process; tell the work when nobody waits for it any more.
+
+    Args:
+        pieces: Does the work, a piece up to each yield, and returns the answer.
+        load: What the work takes.
+        share: Whose work it is: all who have some waiting get equal turns.
+        allowance: What may run beside it.
+        seconds: How long to wait for it at most, the wait for a turn included; None for no limit.
+        abandon: Called when nobody waits any more.
+    """
+
+    __slots__ = ("_abandon", "_allowance", "_load", "_pieces", "_seconds", "_share")
+
+    def __init__(
+        self,
+        pieces: Generator[None, None, object],
+        load: Load,
+        *,
+        share: Hashable,
+        allowance: Allowance = Allowance(),
+        seconds: float | None = None,
+        abandon: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._pieces = pieces
+        self._load = load
+        self._share = share
+        self._allowance = allowance
+        self._seconds = seconds
+        self._abandon = abandon
+
+    def blocking(self) -> object:
+        """Wait for the work in this thread."""
+        future = self._submit()
+        try:
+            return future.result(self._seconds)
+        except NoThreadError:  # as in what runs at the interpreter's exit
+            return _drained(self._pieces)
+        except TimeoutError:
+            if future.done():  # just now, or the error is the work's own
+                return future.result()
+            raise self._timed_out() from None
+        finally:
+            self._leave(future)
+
+    async def awaited(self) -> object:
+        """Wait for the work in this task."""
+        future = self._submit()
+        try:
+            with anyio.move_on_after(self._seconds):
+                return await outcome(future)
+        finally:
+            self._leave(future)
+        if future.done() and not future.cancelled():  # just now
+            return future.result()
+        raise self._timed_out()
+
+    def _submit(self) -> Future[object]:
+        return process_limiter().submit(self._pieces, self._load, self._share, self._allowance)
+
+    def _leave(self, future: Future[object]) -> None:
+        """Cancel queued work; ask running work to stop."""
+        if not future.cancel() and not future.done():
+            self._abandon()
+
+    def _timed_out(self) -> WorkTimeoutError:
+        return WorkTimeoutError(
+            f"the work for {self._load} was not done in the {self._seconds:.3g} s that were left for it. "
+            "Allow more with Resources(work_timeout=...), or run fewer requests at once",
+            seconds=self._seconds or 0,
+        )
+
+
+def _drained(pieces: Generator[None, None, T]) -> T:
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            answer: T = end.value
+            return answer
+
+
+def _not_awaitable(answer: object) -> object:
+    if hasattr(answer, "__await__"):
+        close = getattr(answer, "close", None)
+        if close is not None:
+            close()
+        raise ArgumentError("an async signer, cache or store needs an async client or application")
+    return answer

@@ -1,0 +1,1 @@
+"""The bytes of the scheme, defined once for both ends."""

@@ -1,0 +1,77 @@
+"""What both ends know of a request: the client before it is sent, the server before its body (section 3)."""
+
+from __future__ import annotations
+
+__all__ = ["FieldValues", "SignedRequest", "is_signable", "split_target"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+# Section 3: never signed, because the target is not a path of the origin (CONNECT) or is answered by
+# whoever is on the way (TRACE).
+_UNSIGNED_METHODS = frozenset({"CONNECT", "TRACE"})
+
+
+class FieldValues(Protocol):
+    """Give the values of a header field, one for each line, in any letter case."""
+
+    def __call__(self, name: str, /) -> Sequence[str]:
+        """Look a field up.
+
+        Args:
+            name: The field's name.
+
+        Returns:
+            Its values, empty when it is absent.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class SignedRequest:
+    """Hold the facts of a request that a profile may sign.
+
+    Args:
+        method: The method on the request line, upper case.
+        authority: Host and port, as the client has them or the Host field says.
+        path: The path on the wire, percent-encoded, ``/`` when empty.
+        query: The query on the wire, without its question mark.
+        signed_path: The path that the deployed profile signs, behind a prefix or as on the wire.
+        values: The header fields.
+        digest: BLAKE3-256 of the body as sent, 32 bytes; empty on a server that has not read it.
+    """
+
+    method: str
+    authority: str
+    path: str
+    query: str
+    signed_path: str
+    values: FieldValues
+    digest: bytes = b""
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """Cut a request target into path and query.
+
+    Args:
+        target: The target on the request line, percent-encoding as it is; a fragment is left out.
+
+    Returns:
+        The path, ``/`` when empty, and the query without its question mark.
+    """
+    path, _, query = target.partition("#")[0].partition("?")
+    return path or "/", query
+
+
+def is_signable(method: str, path: str) -> bool:
+    """Tell whether a request is one the scheme signs.
+
+    Args:
+        method: The method on the request line.
+        path: The path on the wire.
+
+    Returns:
+        False for CONNECT, TRACE and ``OPTIONS *``.
+    """
+    return method not in _UNSIGNED_METHODS and path != "*"

@@ -1,0 +1,75 @@
+"""What a nonce is good for, and its one encoding for stores that keep bytes."""
+
+from __future__ import annotations
+
+__all__ = ["Grant"]
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from .._wire.grammar import ACTIONS
+from .._wire.work import works_of
+from ..errors import ArgumentError, UnsupportedAlgorithmError
+from ..proof import Work
+
+_VERSION = "1"
+_KINDS = {True: "next", False: "challenge"}
+
+_SIZE_LIMIT = 512  # characters; the longest there can be has some 200
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Hold what a nonce is good for.
+
+    Args:
+        prices: The work by scheme.
+        scope: The actions.
+        chained: True for a next nonce, False for a challenge's.
+    """
+
+    prices: Mapping[str, Work]
+    scope: frozenset[str]
+    chained: bool
+
+    def encode(self) -> bytes:
+        """Write the grant.
+
+        Returns:
+            ASCII, as in ``1;next;read,update;argon=$argon2d$v=19$m=65536,t=3,p=8;blake3=1``.
+        """
+        scope = ",".join(action for action in ACTIONS if action in self.scope)
+        works = (f"{work.parameter}={work.parameter_value}" for work in self.prices.values())
+        return ";".join([_VERSION, _KINDS[self.chained], scope, *works]).encode("ascii")
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> Self:
+        """Read a grant.
+
+        Args:
+            encoded: What `encode` wrote, by this version or an earlier one.
+
+        Returns:
+            The grant.
+
+        Raises:
+            ArgumentError: If it is anything else.
+        """
+        problem = "a nonce store returned bytes that are not a grant of this version"
+        try:
+            version, kind, scope, *works = encoded[: _SIZE_LIMIT + 1].decode("ascii").split(";")
+            prices = works_of(dict(work.split("=", 1) for work in works))
+        except (UnsupportedAlgorithmError, ValueError):
+            raise ArgumentError(problem) from None
+        actions = frozenset(scope.split(","))
+        if (
+            len(encoded) > _SIZE_LIMIT
+            or version != _VERSION
+            or kind not in _KINDS.values()
+            or not actions <= frozenset(ACTIONS)
+            or len(prices) != len(works)
+            or not prices
+        ):
+            raise ArgumentError(problem)
+        return cls(prices, actions, kind == _KINDS[True])
