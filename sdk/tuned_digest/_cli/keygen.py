@@ -26,10 +26,12 @@ def add_keygen(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _keygen(options: argparse.Namespace) -> int:
-    path: Path = options.file.expanduser()
+    path: Path = options.file
     password = _new_password() if options.password else None
     signer = Ed25519Signer.generate()
+    pem = signer.to_pem(password=password)
     try:
+        path = path.expanduser()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise PrivateKeyError(
@@ -37,9 +39,11 @@ def _keygen(options: argparse.Namespace) -> int:
         ) from None
     except OSError as error:
         raise PrivateKeyError(f"{path} cannot be written: {error.strerror}", path=str(path)) from None
+    except RuntimeError as error:  # no such user behind "~"
+        raise PrivateKeyError(f"{path} cannot be written: {error}", path=str(path)) from None
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(signer.to_pem(password=password))
+            file.write(pem)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["AuthBase"]
 
 import copy
-import secrets
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -58,7 +58,7 @@ class AuthBase:
         signed_path: Callable[[str], str] | None = None,
         allow_http: bool = False,
         on_event: Callable[[events.Event], None] | None = None,
-        _randomness: Callable[[int], bytes] = secrets.token_bytes,
+        _randomness: Callable[[int], bytes] = os.urandom,
         _clock: Callable[[], float] = time.perf_counter,
         _profiles: tuple[Profile, ...] = PROFILES,
     ) -> None:

@@ -10,7 +10,7 @@ first in `_choose`.
 
 from __future__ import annotations
 
-__all__ = ["Exchange", "Received", "Target"]
+__all__ = ["Exchange", "Fields", "Received", "Target"]
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -94,6 +94,17 @@ class Exchange:
         sent: The nonce this target was already sent with, where a client library forwarded one.
     """
 
+    answers = 0
+    """The challenges that were answered."""
+
+    # What has not happened yet.
+    _challenges = 0
+    _round_trips = 0
+    _seconds = 0.0
+    _work: Work | None = None
+    _reason = ""
+    _next_nonces = 0
+
     def __init__(
         self, target: Target, body: Body, values: FieldValues, settings: Settings, budget: Budget, sent: str
     ) -> None:
@@ -103,13 +114,6 @@ class Exchange:
         self._budget = budget
         self._values = values
         self._sent = {sent} if sent else set[str]()
-        self._challenges = 0
-        self._answers = 0
-        self._round_trips = 0
-        self._seconds = 0.0
-        self._work: Work | None = None
-        self._reason = ""
-        self._next_nonces = 0
 
     def authorize(self, challenge: Challenge | None = None) -> Steps[Fields | None]:
         """Make the fields that carry credentials for the next send.
@@ -152,13 +156,16 @@ class Exchange:
                 credentials = Credentials(work.scheme, settings.public_key, held.nonce, held.terms.dialect)
                 return (yield from self._sign(request, work, credentials, held.terms.profile))
 
-    def receive(self, status: int, fields: FieldValues, reason: str = "") -> Received:
+    def receive(
+        self, status: int, fields: FieldValues, reason: str = "", *, was_signed: bool = True
+    ) -> Received:
         """Read a response to what was sent.
 
         Args:
             status: Its status code.
             fields: Its header fields.
             reason: The reason in a 401's body, where the leaf has read it (see `was_sent`).
+            was_signed: Whether the request it answers carried credentials; after a redirect back it may not.
 
         Returns:
             The next nonces to remember, and the challenge to answer or the reason why none can be: it
@@ -168,7 +175,7 @@ class Exchange:
         self._round_trips += 1
         self._reason = reason if status == 401 else ""
         self._next_nonces += len(nonces)
-        if status != 401 or self._is_final(reason):
+        if status != 401 or self._is_final(reason, was_signed=was_signed):
             return Received(nonces)
         try:
             values, fallback = (fields(name) for name in CHALLENGE_FIELDS)
@@ -185,11 +192,6 @@ class Exchange:
         return bool(self._sent)
 
     @property
-    def answers(self) -> int:
-        """Count the challenges that were answered."""
-        return self._answers
-
-    @property
     def body_size(self) -> int:
         """Count the bytes of the body, once it was digested."""
         return self._body.size
@@ -202,15 +204,15 @@ class Exchange:
             self._round_trips, scheme, self._work, self._seconds, self._reason, self._next_nonces
         )
 
-    def _is_final(self, reason: str) -> bool:
+    def _is_final(self, reason: str, *, was_signed: bool) -> bool:
         """Apply section 7: one challenge is answered, and once more after a reason that may pass."""
-        if self._challenges == _MAX_CHALLENGES or self._answers > 1:
+        if self._challenges == _MAX_CHALLENGES or self.answers > 1:
             return True
-        return self._answers == 1 and reason not in _TRANSIENT_REASONS
+        return was_signed and self.answers == 1 and reason not in _TRANSIENT_REASONS
 
     def _harvest(self, fields: FieldValues) -> list[NextNonce]:
         settings, origin = self._settings, self.target.origin
-        values, repeated = (fields(name) for name in NEXT_NONCE_FIELDS)
+        values, repeated = fields(NEXT_NONCE_FIELDS[0]), fields(NEXT_NONCE_FIELDS[1])
         if not values and not repeated:
             return []
         nonces, dropped = settings.reader.read(values, repeated)
@@ -254,7 +256,7 @@ class Exchange:
             )
         credentials = Credentials(work.scheme, settings.public_key, challenge.nonce, challenge.dialect)
         fields = yield from self._sign(request, work, credentials, challenge.profile, chained=False)
-        self._answers += fields is not None
+        self.answers += fields is not None
         return fields
 
     def _sign(

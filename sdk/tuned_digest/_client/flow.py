@@ -129,6 +129,11 @@ class Flow(Generic[RequestT, ResponseT]):
         primer: How priming requests are made, None where the library cannot send one.
     """
 
+    _since: Origin | None = None
+    _upload: _Upload[RequestT] | None = None
+    _handed: tuple[RequestT, Target] | None = None
+    """The request handed out last, and its target: most responses are to that one."""
+
     def __init__(
         self,
         settings: Settings,
@@ -139,11 +144,7 @@ class Flow(Generic[RequestT, ResponseT]):
         self._messages = messages
         self._primer = primer
         self._budget = Budget(settings.resources.work_timeout)
-        self._since: Origin | None = None
         self._exchanges: dict[Target, Exchange | None] = {}
-        self._upload: _Upload[RequestT] | None = None
-        # The request handed out last, and its target: most responses are to that one.
-        self._handed: tuple[RequestT, Target] | None = None
 
     def start(self, request: RequestT) -> Steps[RequestT]:
         """Sign a request that is about to be sent for the first time, if there is a nonce for it.
@@ -222,20 +223,24 @@ class Flow(Generic[RequestT, ResponseT]):
         if exchange is None:
             self._note_unanswered(target, status, fields)
             return None
+        # A redirect back to a target may come without credentials: what is refused then is no answer.
+        is_rejected = status == 401 and exchange.was_sent and self._was_signed(response)
         reason = ""
-        if status == 401 and exchange.was_sent:
+        if is_rejected:
             reason = read_reason((yield Here(functools.partial(messages.head, response))))
-        received = exchange.receive(status, fields, reason)
+        received = exchange.receive(status, fields, reason, was_signed=is_rejected)
         origin = exchange.target.origin
         if received.nonces:
             settings.records.note_priming(origin, is_primed=True)
             if remembering := settings.remember(origin, received.nonces):
                 yield remembering
-        if exchange.was_sent:
-            self._note_refusal(exchange, status, reason)
+        if (is_rejected and exchange.answers) or (status != 401 and exchange.was_sent):
+            # A nonce of before that has gone stale is no refusal, and what needed no answer accepts none.
+            now = settings.clock()
+            settings.records.note_answer(origin, now, is_refused=is_rejected, reason=reason)
         if received.challenge is None:
             messages.attach(response, exchange.report)
-            if status == 401 and exchange.was_sent:
+            if is_rejected:
                 _log_rejection(exchange, reason)
             if received.problem is not None:
                 raise received.problem
@@ -244,13 +249,8 @@ class Flow(Generic[RequestT, ResponseT]):
         again: RequestT = yield Here(functools.partial(messages.again, response))
         return self._hand_out(again, exchange.target, (yield from exchange.authorize(received.challenge)))
 
-    def _note_refusal(self, exchange: Exchange, status: int, reason: str) -> None:
-        """Count the answers that an origin refuses; a nonce of before that has gone stale is none."""
-        is_refused = status == 401
-        if exchange.answers or not is_refused:
-            self._settings.records.note_answer(
-                exchange.target.origin, self._settings.clock(), is_refused=is_refused, reason=reason
-            )
+    def _was_signed(self, response: ResponseT) -> bool:
+        return self._messages.authorization(self._messages.request(response)) is not None
 
     def _wait_before_answering(self, origin: Origin) -> Steps[None]:
         settings = self._settings
@@ -300,7 +300,8 @@ class Flow(Generic[RequestT, ResponseT]):
             )
             return None
         body, values = messages.body(request, was_sent=was_sent), messages.request_fields(request)
-        return Exchange(target, body, values, settings, self._budget, nonce_of(authorization))
+        sent = nonce_of(authorization) if authorization else ""
+        return Exchange(target, body, values, settings, self._budget, sent)
 
     def _is_to_be_primed(self, exchange: Exchange) -> bool:
         limit = self._settings.resources.prime_above_kib

@@ -23,7 +23,7 @@ _NONCE_BYTES = 1024
 _SPENT_BYTES = 128
 _ORIGIN_BYTES = 2048
 
-_Chain = OrderedDict[str, tuple[float, NextNonce]]  # by nonce: when it expires, and what it is
+_Chain = dict[str, tuple[float, NextNonce]]  # by nonce: when it expires, and what it is
 
 
 class NonceCache(Protocol):
@@ -106,10 +106,11 @@ class MemoryNonceCache:
         held = self._current()
         with held.lock:
             at_origin = held.at(origin)
+            before = at_origin.bytes
             for nonce in nonces:
                 at_origin.hold(nonce, expiry, self._per_scope)
             at_origin.shrink(self._per_origin_kib * 1024)
-            held.shrink(self._total_kib * 1024)
+            held.settle(at_origin.bytes - before, self._total_kib * 1024)
 
     def take(self, origin: Origin, action: str) -> NextNonce | None:
         """Give away one nonce for good, the newest first.
@@ -124,7 +125,12 @@ class MemoryNonceCache:
         held = self._current()
         with held.lock:
             at_origin = held.origins.get(origin)
-            return at_origin.take(action, self._clock()) if at_origin else None
+            if at_origin is None:
+                return None
+            before = at_origin.bytes
+            nonce = at_origin.take(action, self._clock())
+            held.bytes += at_origin.bytes - before  # less, but for what is kept of a spent nonce
+            return nonce
 
     def spend(self, origin: Origin, nonce: str) -> bool:
         """Mark the nonce of a challenge as spent.
@@ -138,8 +144,10 @@ class MemoryNonceCache:
         """
         held = self._current()
         with held.lock:
-            is_fresh = held.at(origin).spend(nonce)
-            held.shrink(self._total_kib * 1024)
+            at_origin = held.at(origin)
+            before = at_origin.bytes
+            is_fresh = at_origin.spend(nonce)
+            held.settle(at_origin.bytes - before, self._total_kib * 1024)
             return is_fresh
 
     def __deepcopy__(self, memo: object) -> Self:
@@ -164,76 +172,71 @@ class MemoryNonceCache:
 class _AtOrigin:
     """The nonces of one origin, oldest first."""
 
-    def __init__(self, held: _Held) -> None:
-        self._held = held
+    __slots__ = ("_chains", "_known", "_spent", "bytes")
+
+    def __init__(self) -> None:
         self._chains: dict[frozenset[str], _Chain] = {}
-        # Of what is spent a hash is kept: Python's own, which nobody outside can foretell.
-        self._spent: set[int] = set()
-        self._spent_in_order: deque[int] = deque()
-        self.bytes = 0
+        # Of what is held or spent a hash is kept: Python's own, which nobody outside can foretell.
+        self._known: set[int] = set()
+        self._spent: deque[int] = deque()
+        self.bytes = _ORIGIN_BYTES
 
     def hold(self, nonce: NextNonce, expiry: float, per_scope: int) -> None:
-        text = nonce.nonce
-        if hash(text) in self._spent:
+        text, terms = nonce
+        known = hash(text)
+        if known in self._known:
             return
-        for chain in self._chains.values():
-            if text in chain:
-                return
-        chain = self._chains.setdefault(nonce.terms.scopes, OrderedDict())
+        self._known.add(known)
+        chain = self._chains.get(terms.scopes)
+        if chain is None:
+            chain = self._chains[terms.scopes] = {}
         chain[text] = (expiry, nonce)
-        self._count(len(text) + _NONCE_BYTES)
+        self.bytes += len(text) + _NONCE_BYTES
         if len(chain) > per_scope:
-            self._drop_oldest(chain)
+            self._drop(chain, next(iter(chain)))
 
     def take(self, action: str, now: float) -> NextNonce | None:
         fitting = [chain for scopes, chain in self._chains.items() if action in scopes and chain]
         if not fitting:
             return None
         chain = fitting[0] if len(fitting) == 1 else max(fitting, key=_newest_expiry)
-        text, (expiry, nonce) = chain.popitem()
-        self._count(-len(text) - _NONCE_BYTES)
-        self._mark_spent(text)
+        expiry, nonce = self._drop(chain, next(reversed(chain)))
         if expiry > now:
             return nonce
         for chain in fitting:  # the newest of them is stale, so all are
-            while chain:
-                self._drop_oldest(chain)
+            for text in list(chain):
+                self._drop(chain, text)
         return None
 
     def spend(self, nonce: str) -> bool:
-        if hash(nonce) in self._spent:
-            return False
         for chain in self._chains.values():
-            if chain.pop(nonce, None):
-                self._count(-len(nonce) - _NONCE_BYTES)
-        self._mark_spent(nonce)
+            if nonce in chain:
+                self._drop(chain, nonce)
+                return True
+        if hash(nonce) in self._known:
+            return False
+        self._known.add(hash(nonce))
+        self._mark_spent(hash(nonce))
         return True
 
     def shrink(self, limit: int) -> None:
-        """Drop the oldest nonces until the rest fits."""
-        while self.bytes > limit and (held := [chain for chain in self._chains.values() if chain]):
-            self._drop_oldest(min(held, key=_oldest_expiry))
+        """Drop the oldest nonces until the rest fits, beside what is kept of those that are spent."""
+        while self.bytes - _ORIGIN_BYTES - _SPENT_BYTES * len(self._spent) > limit:
+            chain = min((chain for chain in self._chains.values() if chain), key=_oldest_expiry)
+            self._drop(chain, next(iter(chain)))
 
-    def _drop_oldest(self, chain: _Chain) -> None:
-        text, _ = chain.popitem(last=False)
-        self._count(-len(text) - _NONCE_BYTES)
-        self._mark_spent(text)
+    def _drop(self, chain: _Chain, text: str) -> tuple[float, NextNonce]:
+        """Take a nonce out of its chain, for good."""
+        self.bytes -= len(text) + _NONCE_BYTES
+        self._mark_spent(hash(text))
+        return chain.pop(text)
 
-    def _mark_spent(self, nonce: str) -> None:
-        self._spent.add(hash(nonce))
-        self._spent_in_order.append(hash(nonce))
-        self._held.bytes += _SPENT_BYTES
-        if len(self._spent_in_order) > _SPENT_PER_ORIGIN:
-            self._spent.discard(self._spent_in_order.popleft())
-            self._held.bytes -= _SPENT_BYTES
-
-    def _count(self, size: int) -> None:
-        self.bytes += size
-        self._held.bytes += size
-
-    @property
-    def all_bytes(self) -> int:
-        return _ORIGIN_BYTES + self.bytes + _SPENT_BYTES * len(self._spent_in_order)
+    def _mark_spent(self, known: int) -> None:
+        self._spent.append(known)
+        if len(self._spent) > _SPENT_PER_ORIGIN:
+            self._known.discard(self._spent.popleft())
+        else:
+            self.bytes += _SPENT_BYTES
 
 
 class _Held:
@@ -249,17 +252,18 @@ class _Held:
         """Find an origin's nonces; from now on it is the most recently used."""
         found = self.origins.get(origin)
         if found is None:
-            found = self.origins[origin] = _AtOrigin(self)
-            self.bytes += _ORIGIN_BYTES
+            found = self.origins[origin] = _AtOrigin()
+            self.bytes += found.bytes
         else:
             self.origins.move_to_end(origin)
         return found
 
-    def shrink(self, limit: int) -> None:
-        """Forget the origins that were not used for longest until the rest fits; the last one stays."""
+    def settle(self, added: int, limit: int) -> None:
+        """Count what was added; the origins that were not used for longest make room for it."""
+        self.bytes += added
         while len(self.origins) > 1 and (self.bytes > limit or len(self.origins) > _ORIGINS):
             _, forgotten = self.origins.popitem(last=False)
-            self.bytes -= forgotten.all_bytes
+            self.bytes -= forgotten.bytes
 
 
 def _newest_expiry(chain: _Chain) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Budget", "Resources", "Settings", "guess_action"]
+__all__ = ["Assessment", "Budget", "Resources", "Settings", "check_priming", "guess_action"]
 
 import functools
 import inspect
@@ -214,6 +214,9 @@ class Settings:
     reader: NextNonceReader = field(init=False, repr=False, compare=False)
     public_key: bytes = field(init=False)
     allowance: Allowance = field(init=False)
+    caches_at_once: bool = field(init=False)
+    """Whether the cache never blocks; a caller's own may, on a file or a network."""
+
     assess: Callable[[Terms], Assessment] = field(init=False, repr=False, compare=False)
     """Says whether requests can be signed under terms; remembers its answers."""
 
@@ -227,6 +230,7 @@ class Settings:
         for name, value in (
             ("public_key", public_key),
             ("reader", NextNonceReader(self.profiles)),
+            ("caches_at_once", type(self.nonces) is MemoryNonceCache),
             ("allowance", Allowance(resources.max_concurrent, resources.memory_limit_kib())),
             ("assess", functools.lru_cache(maxsize=64)(self._assess)),
         ):
@@ -278,7 +282,7 @@ class Settings:
         Returns:
             The nonce or None, or a step that is answered with it.
         """
-        if self._caches_at_once:
+        if self.caches_at_once:
             return self.nonces.take(origin, action)
         return InThread(functools.partial(self.nonces.take, origin, action))
 
@@ -292,7 +296,7 @@ class Settings:
         Returns:
             True when it may, or a step that is answered with it.
         """
-        if self._caches_at_once:
+        if self.caches_at_once:
             return self.nonces.spend(origin, nonce)
         return InThread(functools.partial(self.nonces.spend, origin, nonce))
 
@@ -306,7 +310,7 @@ class Settings:
         Returns:
             None when it does, or a step.
         """
-        if self._caches_at_once:
+        if self.caches_at_once:
             self.nonces.remember(origin, nonces)
             return None
         return InThread(functools.partial(self.nonces.remember, origin, nonces))
@@ -324,10 +328,6 @@ class Settings:
             return self.signer.sign(message)
         call = functools.partial(self.signer.sign, message)
         return Here(call) if inspect.iscoroutinefunction(self.signer.sign) else InThread(call)
-
-    @property
-    def _caches_at_once(self) -> bool:
-        return type(self.nonces) is MemoryNonceCache  # a caller's own may block on a file or a network
 
     def _assess(self, terms: Terms) -> Assessment:
         schemes = [scheme for scheme in self.schemes_for(terms.profile) if scheme in terms.works]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["run_anyio", "run_blocking", "take_turn"]
 
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -36,7 +36,8 @@ def run_blocking(steps: Steps[T]) -> T:
             else:
                 step = steps.send(answer)
     except StopIteration as end:
-        return cast("T", end.value)
+        answer_of_all: T = end.value
+        return answer_of_all
 
 
 async def run_anyio(steps: Steps[T]) -> T:
@@ -58,7 +59,8 @@ async def run_anyio(steps: Steps[T]) -> T:
             else:
                 step = steps.send(answer)
     except StopIteration as end:
-        return cast("T", end.value)
+        answer_of_all: T = end.value
+        return answer_of_all
 
 
 async def take_turn() -> None:
@@ -66,7 +68,7 @@ async def take_turn() -> None:
     try:
         turn = _turns.get()
     except LookupError:
-        turn = anyio.Lock()
+        turn = anyio.Lock(fast_acquire=True)  # the turn of the loop is the checkpoint below
         _turns.set(turn)
     async with turn:
         await anyio.lowlevel.checkpoint()

@@ -152,7 +152,7 @@ class WorkLimiter:
             while waiting := self._next():
                 if not self._has_room(waiting):
                     return None
-                self._queues.move_to_end(waiting.queue)
+                self._end_turn(waiting.queue)
                 self._remove(waiting)
                 # What was under way already has its place in the future's life.
                 if waiting.future.running() or waiting.future.set_running_or_notify_cancel():
@@ -161,6 +161,13 @@ class WorkLimiter:
                     self._is_one_alone = self._is_one_alone or waiting.load.runs_alone
                     return waiting
             return None
+
+    def _end_turn(self, queue: tuple[Hashable, bool]) -> None:
+        """Let all others go first, also before the work of the other kind that the same share has."""
+        share, runs_alone = queue
+        for ended in ((share, not runs_alone), queue):
+            if ended in self._queues:
+                self._queues.move_to_end(ended)
 
     def _next(self) -> _Waiting[Any] | None:
         for (_, runs_alone), queue in self._queues.items():

@@ -23,9 +23,8 @@ __all__ = [
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..errors import MalformedFieldError, UnsupportedAlgorithmError
 from ..proof import Work
@@ -58,9 +57,11 @@ _REASON = re.compile(rb'"reason"\s{0,8}:\s{0,8}"([a-z ]{1,64})"')
 # A value without argon or blake3 is not ours, however odd the rest of it (section 6).
 _OURS = re.compile(r"\b(?:argon|blake3)[ \t]*+=", re.IGNORECASE)
 
-# The shape deployed servers write: a plain nonce first, and an ending that is worth remembering.
-_PLAIN = re.compile(rf"nextnonce=([A-Za-z0-9+/_-]{{1,{NONCE_LIMIT - 2}}}=?=?);([!-~]{{1,256}})")
-_REMEMBERED = 256  # endings: each server writes a few, the same with every response
+# The shape deployed servers write, a line each: a plain nonce first, and an ending worth remembering.
+_PLAIN = re.compile(
+    rf"^nextnonce=([A-Za-z0-9+/_-]{{1,{NONCE_LIMIT - 2}}}=?=?);([!-~]{{1,256}})$", re.MULTILINE
+)
+_REMEMBERED = 64  # sets of endings: each server writes one or two
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,9 @@ def read_challenges(
     return challenges + _challenges(fallback, CHALLENGE_FIELDS[1], profiles)
 
 
+_UNKNOWN: tuple[list[int], list[Terms]] = ([], [])
+
+
 class NextNonceReader:
     """Read the next nonces of responses; a server writes the same endings with each, and they are remembered.
 
@@ -163,11 +167,11 @@ class NextNonceReader:
 
     def __init__(self, profiles: Sequence[Profile] = PROFILES) -> None:
         self._profiles = profiles
-        self._endings: dict[str, Terms | None] = {}
-        self._joined: dict[tuple[Terms, Terms], Terms] = {}
+        # By the endings of all values: which of the nonces each value has, and the terms of each nonce.
+        self._known: dict[tuple[str, ...], tuple[list[int], list[Terms]]] = {}
 
     def read(
-        self, values: Iterable[str], repeated: Iterable[str] = ()
+        self, values: Sequence[str], repeated: Sequence[str] = ()
     ) -> tuple[list[NextNonce], list[Dropped]]:
         """Read the next nonces of a response; a bad one is dropped, never raised.
 
@@ -178,75 +182,53 @@ class NextNonceReader:
         Returns:
             The nonces in the order they first appear, and what was dropped.
         """
+        lines = [*values, *repeated]
+        plain = _PLAIN.findall("\n".join(lines))
+        if not plain or len(plain) != len(lines):
+            return self._read(values, repeated)
+        written, endings = zip(*plain, strict=True)
+        nonces = list(dict.fromkeys(written))
+        positions, terms = self._known.get(endings, _UNKNOWN)
+        if len(nonces) == len(terms) and [nonces[position] for position in positions] == list(written):
+            return list(map(NextNonce, nonces, terms)), []
+        found, dropped = self._read(values, repeated)
+        if [nonce for nonce, _ in found] == nonces and not dropped:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            positions = [nonces.index(nonce) for nonce in written]
+            self._known[endings] = positions, [terms for _, terms in found]
+        return found, dropped
+
+    def _read(self, values: Sequence[str], repeated: Sequence[str]) -> tuple[list[NextNonce], list[Dropped]]:
         found: dict[str, Terms | None] = {}  # None once its values disagree
         dropped: list[Dropped] = []
         for name, field_values in zip(NEXT_NONCE_FIELDS, (values, repeated), strict=True):
-            count = 0
-            for value in field_values:
-                plain = _PLAIN.fullmatch(value)
-                terms = self._read_ending(plain[2]) if plain else None
-                if plain and terms:
-                    count += 1
-                    if count <= CHALLENGE_LIMIT:
-                        self._gather(found, plain[1], terms, name, dropped)
-                    continue
-                for piece in _cut_value(value, name, dropped):
-                    count += 1
-                    if count <= CHALLENGE_LIMIT:
-                        self._gather_piece(found, piece, name, dropped)
-            if count > CHALLENGE_LIMIT:
-                dropped.append(Dropped(name, f"{name}: more than {CHALLENGE_LIMIT} next nonces"))
+            for count, piece in enumerate(_cut_values(field_values, name, dropped)):
+                if count == CHALLENGE_LIMIT:
+                    dropped.append(Dropped(name, f"{name}: more than {CHALLENGE_LIMIT} next nonces"))
+                    break
+                try:
+                    self._gather(found, read_parameters(piece, name))
+                except (MalformedFieldError, UnsupportedAlgorithmError) as error:
+                    dropped.append(Dropped(name, str(error)))
         return [NextNonce(nonce, terms) for nonce, terms in found.items() if terms], dropped
 
-    def _gather_piece(
-        self, found: dict[str, Terms | None], text: str, name: str, dropped: list[Dropped]
-    ) -> None:
-        try:
-            parameters = read_parameters(text, name)
-            terms = self._terms(parameters)
-            if terms is not None:
-                self._gather(found, parameters.nonce("nextnonce"), terms, name, dropped)
-        except (MalformedFieldError, UnsupportedAlgorithmError) as error:
-            dropped.append(Dropped(name, str(error)))
-
-    def _gather(
-        self, found: dict[str, Terms | None], nonce: str, terms: Terms, name: str, dropped: list[Dropped]
-    ) -> None:
+    def _gather(self, found: dict[str, Terms | None], parameters: Parameters) -> None:
         """Add one value to the nonces found so far; values of one nonce become one."""
-        held = found.setdefault(nonce, terms)
-        if held is None or held is terms:
-            return
-        if held.scopes != terms.scopes:
-            found[nonce] = None
-            dropped.append(Dropped(name, f"{name}: two values of one nonce differ in scopes"))
-            return
-        joined = self._joined.get((held, terms))
-        if joined is None:
-            _make_room(self._joined)
-            works = {**terms.works, **held.works}
-            joined = self._joined[held, terms] = Terms(works, held.scopes, held.dialect, held.profile)
-        found[nonce] = joined
-
-    def _read_ending(self, ending: str) -> Terms | None:
-        """Read what follows a plain nonce; None where it is more, or less, than one next nonce of ours."""
-        try:
-            return self._endings[ending]
-        except KeyError:
-            pass
-        terms = None
-        if "nextnonce" not in ending.lower() and _OURS.search(ending):
-            with suppress(MalformedFieldError, UnsupportedAlgorithmError):  # read again, to say why
-                terms = self._terms(read_parameters(ending, NEXT_NONCE_FIELDS[0]))
-        _make_room(self._endings)
-        self._endings[ending] = terms
-        return terms
-
-    def _terms(self, parameters: Parameters) -> Terms | None:
-        works = works_of(parameters.values)
+        works, field_name = works_of(parameters.values), parameters.field
         if not works:
-            return None
+            return
+        nonce, scopes = parameters.nonce("nextnonce"), parameters.actions("scopes")
         profile = _asked(parameters, self._profiles)
-        return Terms(works, parameters.actions("scopes"), parameters.dialect, profile)
+        held = found.setdefault(nonce, Terms(works, scopes, parameters.dialect, profile))
+        if held is None:
+            return
+        if held.scopes != scopes:
+            found[nonce] = None
+            raise MalformedFieldError(
+                f"{field_name}: two values of one nonce differ in scopes", field=field_name
+            )
+        found[nonce] = Terms({**works, **held.works}, held.scopes, held.dialect, held.profile)
 
 
 def read_reason(body: bytes) -> str:
@@ -334,20 +316,15 @@ def _asked(parameters: Parameters, profiles: Sequence[Profile]) -> Profile:
     return next(asked for profile in profiles if (asked := profile.asked_by(parameters.values)))
 
 
-def _cut_value(value: str, name: str, dropped: list[Dropped]) -> Iterator[str]:
-    """Cut a field value into those next nonces that are ours."""
-    try:
-        check_size(value, name)
-    except MalformedFieldError as error:
-        dropped.append(Dropped(name, str(error)))
-        return
-    yield from filter(_OURS.search, cut_next_nonces(value))
-
-
-def _make_room(remembered: dict[Any, Any]) -> None:
-    """Forget what is remembered when it has become too much: it is read again where it is wanted."""
-    if len(remembered) >= _REMEMBERED:
-        remembered.clear()
+def _cut_values(values: Iterable[str], name: str, dropped: list[Dropped]) -> Iterator[str]:
+    """Cut field values into those next nonces that are ours."""
+    for value in values:
+        try:
+            check_size(value, name)
+        except MalformedFieldError as error:
+            dropped.append(Dropped(name, str(error)))
+        else:
+            yield from filter(_OURS.search, cut_next_nonces(value))
 
 
 def _written(actions: frozenset[str]) -> str:

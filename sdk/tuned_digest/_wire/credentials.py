@@ -23,6 +23,12 @@ _PUBLIC_KEY_SIZE = 32  # bytes
 # In list dialect the schemes are written capitalised (section 5).
 _CAPITALISED = {scheme: "-".join(word.capitalize() for word in scheme.split("-")) for scheme in SCHEMES}
 
+_NAMES = ("identity", "nonce", "response", "signature")
+_DIALECTS: tuple[Dialect, ...] = ("deployed", "list")
+_TEMPLATES = {
+    dialect: write_parameters({name: f"{{{name}}}" for name in _NAMES}, dialect) for dialect in _DIALECTS
+}
+
 
 @dataclass(slots=True)
 class Credentials:
@@ -54,14 +60,14 @@ def write_credentials(credentials: Credentials) -> str:
     Returns:
         The value, in the credentials' dialect.
     """
-    parameters = {
-        "identity": encode_base64(credentials.identity),
-        "nonce": credentials.nonce,
-        "response": credentials.response,
-        "signature": encode_base64(credentials.signature),
-    }
+    written = _TEMPLATES[credentials.dialect].format(
+        identity=encode_base64(credentials.identity),
+        nonce=credentials.nonce,
+        response=credentials.response,
+        signature=encode_base64(credentials.signature),
+    )
     scheme = credentials.scheme if credentials.dialect == "deployed" else _CAPITALISED[credentials.scheme]
-    return f"{scheme} {write_parameters(parameters, credentials.dialect)}"
+    return f"{scheme} {written}"
 
 
 def is_ours(value: str) -> bool:

@@ -12,6 +12,20 @@ raises `MalformedFieldError` alone.
 
 from __future__ import annotations
 
+__all__ = [
+    "ACTIONS",
+    "CHALLENGE_LIMIT",
+    "FIELD_LIMIT",
+    "NONCE_LIMIT",
+    "Dialect",
+    "Parameters",
+    "check_size",
+    "cut_challenges",
+    "cut_next_nonces",
+    "read_parameters",
+    "write_parameters",
+]
+
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -159,8 +173,8 @@ def read_parameters(text: str, field: str, *, most: int = FIELD_LIMIT) -> Parame
 def write_parameters(parameters: dict[str, str], dialect: Dialect) -> str:
     """Write parameters in order, in either dialect; values hold nothing that needs escaping."""
     if dialect == "list":
-        return ", ".join(f'{name}="{value}"' for name, value in parameters.items())
-    return ";".join(f"{name}={value}" for name, value in parameters.items())
+        return ", ".join([f'{name}="{value}"' for name, value in parameters.items()])
+    return ";".join([f"{name}={value}" for name, value in parameters.items()])
 
 
 def _value(text: str, field: str, name: str) -> str:

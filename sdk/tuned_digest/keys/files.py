@@ -81,8 +81,9 @@ def read_private_key(pem: bytes, password: bytes | str | None) -> PrivateKeyType
     if not label.endswith("PRIVATE KEY"):
         raise PrivateKeyError(f"found {_described(label)}: a PKCS#8 PEM or OpenSSH private key is needed")
     load = load_ssh_private_key if label == "OPENSSH PRIVATE KEY" else load_pem_private_key
+    octets = password_bytes(password)
     try:
-        return load(pem, password_bytes(password))
+        return load(pem, octets)
     except TypeError:
         needed = "is encrypted: give its password" if not password else "is not encrypted: give no password"
         raise PrivateKeyError(f"the private key {needed}") from None

@@ -22,6 +22,7 @@ from .work import Work, read_number, unsupported
 Variant = Literal["argon2d", "argon2i", "argon2id"]
 
 SALT_SIZE = 16  # bytes, section 4
+_BLAKE3 = b"nV\xa4"  # how the bytes begin whose base64 begins with "blak"
 _SALT_SIZES = range(8, 49)  # bytes accepted, section 4
 _HASH_SIZE = 32  # bytes, section 4
 
@@ -193,7 +194,7 @@ def draw_salt(randomness: Callable[[int], bytes]) -> bytes:
     """
     while True:
         salt = randomness(SALT_SIZE)
-        if not encode_base64(salt).startswith("blake3"):
+        if not salt.startswith(_BLAKE3) or not encode_base64(salt).startswith("blake3"):
             return salt
 
 

@@ -11,7 +11,8 @@ import functools
 import time
 from typing import Protocol
 
-from argon2.low_level import ARGON2_VERSION, Type, core, error_to_str, ffi
+from argon2.exceptions import HashingError
+from argon2.low_level import ARGON2_VERSION, Type, core, error_to_str, ffi, hash_secret_raw
 from blake3 import blake3
 
 from .._runtime.machine import usable_cores
@@ -20,7 +21,7 @@ from .job import Job
 from .native import native_engine
 
 _HASH_SIZE = 32  # bytes, section 4
-_TYPES = {"argon2d": Type.D.value, "argon2i": Type.I.value, "argon2id": Type.ID.value}
+_TYPES = {"argon2d": Type.D, "argon2i": Type.I, "argon2id": Type.ID}
 _PREFIX_SIZE = 4  # bytes of the digest that the zero bits are counted in
 
 # Giving the GIL away every 256 tries, about 0.2 ms, keeps an event loop in another thread free; a search
@@ -104,28 +105,14 @@ class Portable:
         self, string: bytes, salt: bytes, *, variant: str, memory_kib: int, passes: int, lanes: int, job: Job
     ) -> bytes:
         """Digest a string with Argon2; see `Engine.digest`."""
-        # argon2-cffi's simpler call starts a thread for each lane. More threads than cores are slower, and
-        # keep an event loop in another thread waiting; the digest is the same whatever their number.
-        context = ffi.new("argon2_context *")
-        context.out = digest = ffi.new("uint8_t[]", _HASH_SIZE)
-        context.outlen = _HASH_SIZE
-        context.version = ARGON2_VERSION
-        context.pwd = password = ffi.new("uint8_t[]", string)
-        context.pwdlen = len(string)
-        context.salt = salted = ffi.new("uint8_t[]", salt)
-        context.saltlen = len(salt)
-        context.t_cost = passes
-        context.m_cost = memory_kib
-        context.lanes = lanes
-        context.threads = min(lanes, usable_cores()) if lanes > 1 else 1
-        problem = core(context, _TYPES[variant])
-        if problem:
-            raise TunedDigestError(
-                f"Argon2 with {memory_kib} KiB, {passes} passes and {lanes} lanes failed: "
-                f"{error_to_str(problem)}"
-            )
-        del password, salted  # which the context does not keep alive
-        return bytes(ffi.buffer(digest))
+        if lanes == 1:
+            try:
+                return hash_secret_raw(
+                    string, salt, passes, memory_kib, lanes, _HASH_SIZE, _TYPES[variant], ARGON2_VERSION
+                )
+            except HashingError as error:
+                raise TunedDigestError(f"Argon2 with {memory_kib} KiB failed: {error}") from None
+        return _digest_in_lanes(string, salt, variant, memory_kib, passes, lanes)
 
     def search(self, string: bytes, *, bits: int, first: int, end: int, job: Job) -> int | None:
         """Find the smallest number that will do; see `Engine.search`."""
@@ -146,6 +133,40 @@ class Portable:
         """Tell whether a number will do; see `Engine.holds`."""
         digest = blake3(string + number.to_bytes(4, "little")).digest(length=_PREFIX_SIZE)
         return not int.from_bytes(digest, "big") >> (32 - bits)
+
+
+def _digest_in_lanes(
+    string: bytes, salt: bytes, variant: str, memory_kib: int, passes: int, lanes: int
+) -> bytes:
+    """Digest with as many threads as usable cores.
+
+    argon2-cffi's simpler call starts a thread for each lane. More threads than cores are slower, and keep an
+    event loop in another thread waiting; the digest is the same whatever their number.
+    """
+    digest = ffi.new("uint8_t[]", _HASH_SIZE)
+    password, salted = ffi.new("uint8_t[]", string), ffi.new("uint8_t[]", salt)
+    context = ffi.new(
+        "argon2_context *",
+        {
+            "out": digest,
+            "outlen": _HASH_SIZE,
+            "version": ARGON2_VERSION,
+            "pwd": password,
+            "pwdlen": len(string),
+            "salt": salted,
+            "saltlen": len(salt),
+            "t_cost": passes,
+            "m_cost": memory_kib,
+            "lanes": lanes,
+            "threads": min(lanes, usable_cores()),
+        },
+    )
+    problem = core(context, _TYPES[variant].value)
+    if problem:
+        raise TunedDigestError(
+            f"Argon2 with {memory_kib} KiB, {passes} passes and {lanes} lanes failed: {error_to_str(problem)}"
+        )
+    return bytes(ffi.buffer(digest))
 
 
 @functools.cache

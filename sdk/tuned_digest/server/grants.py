@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from .._wire.grammar import ACTIONS
-from .._wire.work import works_of
+from .._wire.work import KINDS, works_of
 from ..errors import ArgumentError, UnsupportedAlgorithmError
 from ..proof import Work
 
@@ -40,7 +40,8 @@ class Grant:
             ASCII, as in ``1;next;read,update;argon=$argon2d$v=19$m=65536,t=3,p=8;blake3=1``.
         """
         scope = ",".join(action for action in ACTIONS if action in self.scope)
-        works = (f"{work.parameter}={work.parameter_value}" for work in self.prices.values())
+        offered = (self.prices[scheme] for scheme in KINDS if scheme in self.prices)
+        works = (f"{work.parameter}={work.parameter_value}" for work in offered)
         return ";".join([_VERSION, _KINDS[self.chained], scope, *works]).encode("ascii")
 
     @classmethod
@@ -58,18 +59,11 @@ class Grant:
         """
         problem = "a nonce store returned bytes that are not a grant of this version"
         try:
-            version, kind, scope, *works = encoded[: _SIZE_LIMIT + 1].decode("ascii").split(";")
+            _, kind, scope, *works = encoded[: _SIZE_LIMIT + 1].decode("ascii").split(";")
             prices = works_of(dict(work.split("=", 1) for work in works))
         except (UnsupportedAlgorithmError, ValueError):
             raise ArgumentError(problem) from None
-        actions = frozenset(scope.split(","))
-        if (
-            len(encoded) > _SIZE_LIMIT
-            or version != _VERSION
-            or kind not in _KINDS.values()
-            or not actions <= frozenset(ACTIONS)
-            or len(prices) != len(works)
-            or not prices
-        ):
+        grant = cls(prices, frozenset(scope.split(",")) & frozenset(ACTIONS), kind == _KINDS[True])
+        if not grant.prices or not grant.scope or grant.encode() != encoded:
             raise ArgumentError(problem)
-        return cls(prices, actions, kind == _KINDS[True])
+        return grant

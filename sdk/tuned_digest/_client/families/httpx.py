@@ -10,7 +10,6 @@ from __future__ import annotations
 
 __all__ = ["FamilyAuth", "HttpxFamily"]
 
-import functools
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterator, Sequence
 from contextlib import suppress
@@ -30,7 +29,7 @@ from ..cookies import FreshCookies, merge_cookies
 from ..exchange import Fields, Target
 from ..flow import Flow, prime
 from ..library_errors import as_library_error
-from ..settings import Resources
+from ..settings import Settings
 from .heads import Head
 
 _OF_EVERY_REQUEST = frozenset({"host", "user-agent", "accept", "accept-encoding", "accept-language"})
@@ -62,39 +61,18 @@ class HttpxFamily:
         self.iterated: type = type(request("POST", "http://localhost", content=iter(())).stream)
         self.multipart: type = type(request("POST", "http://localhost", files={"part": b""}).stream)
 
-    def errors(self, request: Any, response: Any = None) -> _Errors:
-        """Raise this package's errors as the library's own as well, while a block runs.
+    def as_its_own(self, error: TunedDigestError, request: Any, response: Any = None) -> Exception:
+        """Make an error one of the library's own as well.
 
         Args:
+            error: The error.
             request: The request that failed.
             response: The response it failed on, None where there is none.
 
         Returns:
-            A context manager.
+            The error to raise.
         """
-        return _Errors(self.library.RequestError, request, response)
-
-
-class _Errors:
-    """See `HttpxFamily.errors`; a class, which costs a quarter of a generator."""
-
-    __slots__ = ("_family", "_request", "_response")
-
-    def __init__(self, family: type[Exception], request: Any, response: Any) -> None:
-        self._family = family
-        self._request = request
-        self._response = response
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, self._family):  # of reading a 401, where the library names no request
-            error.request = self._request  # type: ignore[attr-defined]
-        elif isinstance(error, TunedDigestError):
-            raise as_library_error(
-                error, self._family, request=self._request, response=self._response
-            ) from error
+        return as_library_error(error, self.library.RequestError, request=request, response=response)
 
 
 class FamilyAuth(AuthBase):
@@ -114,18 +92,25 @@ class FamilyAuth(AuthBase):
         Raises:
             TunedDigestError: Also the library's own request error, if it cannot be signed.
         """
-        errors, messages = self._family.errors, _SyncMessages(self._family, self._settings.resources)
+        family, messages = self._family, _SyncMessages(self._family, self._settings)
         flow = Flow(self._settings, messages, messages)
-        with errors(request):
+        try:
             following = run_blocking(flow.start(request))
+        except TunedDigestError as error:
+            raise family.as_its_own(error, request) from error
         sent = 0
         try:
             while following is not None:
                 response = yield following
-                with errors(response.request, response):
+                try:
                     for hop in response.history[sent:]:
                         run_blocking(flow.on_redirect(hop))
                     following = run_blocking(flow.on_response(response))
+                except TunedDigestError as error:
+                    raise family.as_its_own(error, response.request, response) from error
+                except family.library.RequestError as error:  # of reading a 401, where it names no request
+                    error.request = response.request
+                    raise
                 sent += 1
         finally:
             flow.close()
@@ -142,19 +127,26 @@ class FamilyAuth(AuthBase):
         Raises:
             TunedDigestError: Also the library's own request error, if it cannot be signed.
         """
-        errors, messages = self._family.errors, _AsyncMessages(self._family, self._settings.resources)
+        family, messages = self._family, _AsyncMessages(self._family, self._settings)
         flow = Flow(self._settings, messages, messages)
-        with errors(request):
-            await take_turn()
+        await take_turn()
+        try:
             following = await run_anyio(flow.start(request))
+        except TunedDigestError as error:
+            raise family.as_its_own(error, request) from error
         sent = 0
         try:
             while following is not None:
                 response = yield following
-                with errors(response.request, response):
+                try:
                     for hop in response.history[sent:]:
                         await run_anyio(flow.on_redirect(hop))
                     following = await run_anyio(flow.on_response(response))
+                except TunedDigestError as error:
+                    raise family.as_its_own(error, response.request, response) from error
+                except family.library.RequestError as error:  # of reading a 401, where it names no request
+                    error.request = response.request
+                    raise
                 sent += 1
         finally:
             flow.close()
@@ -194,8 +186,8 @@ def _report(response: Any) -> Report | None:
 class _Resumed:
     """A response body whose beginning was read already; a family makes a stream class of it."""
 
-    def __init__(self, rest: Iterator[bytes] | AsyncIterator[bytes], stream: Any) -> None:
-        self.head = Head()
+    def __init__(self, rest: Iterator[bytes] | AsyncIterator[bytes], stream: Any, head: Head) -> None:
+        self.head = head
         self.is_whole = False
         self.error: Exception | None = None
         self.stream = stream
@@ -228,10 +220,12 @@ class _Resumed:
 class _Messages:
     """Read and write the library's messages; what is I/O differs between the two below."""
 
-    def __init__(self, family: HttpxFamily, resources: Resources) -> None:
+    def __init__(self, family: HttpxFamily, settings: Settings) -> None:
         self._family = family
-        self._resources = resources
+        self._resources = settings.resources
+        self._clock = settings.clock
         self._cookies: FreshCookies | None = None
+        self._read: tuple[Any, _FieldValues] | None = None
 
     def target(self, request: Any) -> Target | None:
         url = request.url
@@ -242,11 +236,13 @@ class _Messages:
         return Target(request.method, origin, *split_target(target.decode("latin-1")))
 
     def authorization(self, request: Any) -> str | None:
-        values = _values_of(request.headers, "Authorization")
+        values = self.request_fields(request)("Authorization")
         return ", ".join(values) if values else None
 
-    def request_fields(self, request: Any) -> FieldValues:
-        return functools.partial(_values_of, request.headers)
+    def request_fields(self, request: Any) -> _FieldValues:
+        if self._read is None or self._read[0] is not request:
+            self._read = request, _FieldValues(request.headers)
+        return self._read[1]
 
     def body(self, request: Any, *, was_sent: bool) -> Body:
         stream: Any = request.stream
@@ -278,19 +274,19 @@ class _Messages:
         vars(authorized).update(vars(request))
         authorized.extensions = dict(request.extensions)
         authorized.headers = headers = self._family.library.Headers(request.headers)
-        names = {name.lower() for name, _ in headers.raw}
+        present = self.request_fields(request)
         if fields is not None:
             for name, value in fields:
                 headers[name] = value
-        elif b"authorization" in names and is_ours(self.authorization(request) or ""):
+        elif is_ours(self.authorization(request) or ""):
             del headers["Authorization"]
         if self._cookies is not None:
             self._merge_cookies(self._cookies, headers, request.url)
-        if b"content-length" in names:
+        if present("Content-Length"):
             if isinstance(request.stream, RepeatableBody):
                 # The library counts a file from its start, wherever it is read from.
                 headers["Content-Length"] = str(request.stream.size)
-            if b"transfer-encoding" in names:
+            if present("Transfer-Encoding"):
                 del headers["Transfer-Encoding"]  # never both (RFC 9112 section 6.2)
         return authorized
 
@@ -302,7 +298,7 @@ class _Messages:
         return status
 
     def fields(self, response: Any) -> FieldValues:
-        return functools.partial(_values_of, response.headers)
+        return _FieldValues(response.headers)
 
     def priming(self, request: Any, method: str, path: str) -> Any:
         # What may hold a secret, or is about the upload, stays behind: this may be redirected elsewhere.
@@ -360,7 +356,7 @@ class _SyncMessages(_Messages):
         if response.is_stream_consumed or response.is_closed:
             return self._content_in_memory(response)
         rest = iter(response.stream)
-        response.stream = resumed = self._family.resumed_stream(rest, response.stream)
+        response.stream = resumed = self._family.resumed_stream(rest, response.stream, Head(self._clock))
         try:
             for chunk in rest:
                 if resumed.head.is_full(chunk):
@@ -391,7 +387,7 @@ class _AsyncMessages(_Messages):
         if response.is_stream_consumed or response.is_closed:
             return self._content_in_memory(response)
         rest = aiter(response.stream)
-        response.stream = resumed = self._family.resumed_stream(rest, response.stream)
+        response.stream = resumed = self._family.resumed_stream(rest, response.stream, Head(self._clock))
         try:
             async for chunk in rest:
                 if resumed.head.is_full(chunk):
@@ -417,9 +413,19 @@ class _AsyncMessages(_Messages):
             self._replace_body(response, b"")
 
 
-def _values_of(headers: Any, name: str) -> Sequence[str]:
-    wanted = name.lower().encode("ascii")
-    return [value.decode("latin-1") for key, value in headers.raw if key.lower() == wanted]
+class _FieldValues:
+    """Look header fields up in bytes: the library's own look-ups guess an encoding each time."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, headers: Any) -> None:
+        self._values: dict[bytes, list[bytes]] = {}
+        for key, value in headers.raw:
+            self._values.setdefault(key.lower(), []).append(value)
+
+    def __call__(self, name: str, /) -> Sequence[str]:
+        values = self._values.get(name.lower().encode("ascii"))
+        return [value.decode("latin-1") for value in values] if values else ()
 
 
 def _decoded(response: Any, resumed: _Resumed) -> bytes:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from types import ModuleType
 from typing import Any, ClassVar, TypeVar, cast
+from urllib.parse import urljoin, urlsplit
 
 from ..._runtime.drivers import run_blocking
 from ..._runtime.steps import Steps
@@ -33,7 +34,7 @@ from ..cookies import FreshCookies, merge_cookies
 from ..exchange import Fields, Target
 from ..flow import Flow, prime
 from ..library_errors import as_library_error
-from ..settings import Resources
+from ..settings import Settings
 from .heads import Head
 
 T = TypeVar("T")
@@ -72,9 +73,10 @@ class FamilyAuth(AuthBase):
         """Sign a prepared request, and answer its challenges; see the leaf's `__call__`."""
         library = self._family.library
         if not isinstance(request, library.PreparedRequest):
+            other = type(request).__module__.partition(".")[0]
             raise ArgumentError(
-                f"this auth object is for {library.__name__}: import TunedDigestAuth from the module of "
-                "tuned_digest that is named for your client library"
+                f"this auth object is for {library.__name__}, and the request is of {other}: import "
+                f"TunedDigestAuth from tuned_digest.{other}"
             )
         hook = _Hook(self._family, self, request)
         hook.start(request)
@@ -102,9 +104,7 @@ class _Hook:
     def __init__(self, family: RequestsFamily, auth: FamilyAuth, request: Any) -> None:
         self._family = family
         self._settings = auth._settings
-        self._messages = _Messages(
-            family, self._settings.resources, _text(request.headers.get("Authorization"))
-        )
+        self._messages = _Messages(family, self._settings, _text(request.headers.get("Authorization")))
         self._first = weakref.ref(request)
         self._started: list[Flow[Any, Any]] = []
         # A call and its redirects stay in one thread; two threads that send one request are two calls.
@@ -118,11 +118,11 @@ class _Hook:
 
     def __call__(self, response: Any, **sending: Any) -> Any:
         flow = self._flow(response.request)
-        # What was sent may be sent again: by the library, which makes the next hop from it, or by its owner.
-        # It does not keep our fields, so that no nonce goes out twice; the response's own copy does.
-        sent = response.request
+        sent, first = response.request, self._first()
         response.request = _copy(sent)
-        self._messages.authorize(sent, None)
+        self._messages.forget_ours(sent)
+        if first is not None and first is not sent:
+            self._messages.forget_ours(first)
         while again := self._answered(flow, response):
             previous = response
             try:
@@ -131,19 +131,18 @@ class _Hook:
                 raise as_library_error(error, self._family.library.RequestException, request=again) from error
             response.history = [*previous.history, previous]
             response.request = again
+        self._call.redirected = flow, self._messages.next_url(response)
         return response
 
     def _flow(self, request: Any) -> Flow[Any, Any]:
-        """Find the flow of a call: a redirect goes on with it, the first request sent anew does not."""
-        flow: Flow[Any, Any] | None
+        """Find the flow of a call: a redirect goes on with it, and nothing else that is sent anew does."""
         try:
-            flow = self._started.pop()
+            return self._started.pop()
         except IndexError:
-            flow = None if request is self._first() else getattr(self._call, "flow", None)
-        if flow is None:
-            flow = Flow(self._settings, self._messages)
+            flow, url = getattr(self._call, "redirected", (None, None))
+        if flow is None or url is None or request is self._first() or _bare(request.url) != url:
+            flow = Flow[Any, Any](self._settings, self._messages)
             flow.resume(self._first() or request)
-        self._call.flow = flow
         return flow
 
     def _answered(self, flow: Flow[Any, Any], response: Any) -> Any:
@@ -169,9 +168,10 @@ class _Hook:
 class _Messages:
     """Read and write the library's messages."""
 
-    def __init__(self, family: RequestsFamily, resources: Resources, own: str | None) -> None:
+    def __init__(self, family: RequestsFamily, settings: Settings, own: str | None) -> None:
         self._family = family
-        self._resources = resources
+        self._resources = settings.resources
+        self._clock = settings.clock
         self._own = own
 
     def target(self, request: Any) -> Target | None:
@@ -254,7 +254,7 @@ class _Messages:
 
     def head(self, response: Any) -> bytes:
         try:
-            response.raw = _ResumedRaw(response.raw, self._family.urllib3)
+            response.raw = _ResumedRaw(response.raw, self._family.urllib3, Head(self._clock))
         except self._family.urllib3.exceptions.HTTPError as error:
             raise self._family.library.ConnectionError(
                 error, request=response.request, response=response
@@ -283,13 +283,32 @@ class _Messages:
     def attach(self, response: Any, report: Report) -> None:
         response.tuned_digest = report
 
+    def forget_ours(self, sent: Any) -> None:
+        """Take our field off a request that was sent: no nonce goes out twice.
+
+        The library makes the next hop from it, and its owner may send it again. The response's own copy keeps
+        the field.
+        """
+        sent.headers = sent.headers.copy()  # another thread may be writing the old ones to its socket
+        if is_ours(self.authorization(sent) or ""):
+            del sent.headers["Authorization"]
+
+    def next_url(self, response: Any) -> str | None:
+        """Find where the library sends the next request of a call; None where the call ends."""
+        if not response.is_redirect:
+            return None
+        library = self._family.library
+        location = library.sessions.SessionRedirectMixin().get_redirect_target(response)
+        with suppress(ValueError):  # a location that is no URL is the library's own matter
+            return _bare(urljoin(response.url, library.utils.requote_uri(location)))
+        return None
+
 
 class _ResumedRaw:
     """A urllib3 response whose beginning was read already, decoded; everything else is as it was."""
 
-    def __init__(self, raw: Any, urllib3: Any) -> None:
+    def __init__(self, raw: Any, urllib3: Any, head: Head) -> None:
         self._raw = raw
-        head = Head()
         read = raw.read1 if isinstance(raw, urllib3.BaseHTTPResponse) else raw.read  # what has come so far
         # What does not come, or is not what its coding says, is not needed.
         with suppress(urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.DecodeError):
@@ -333,11 +352,14 @@ def _origin_of(url: str) -> Origin | None:
 
 
 def _copy(request: Any) -> Any:
-    """Copy a request that was sent: its header fields, and nothing that takes longer."""
+    """Copy a request that was sent, and nothing that takes longer."""
     copied = object.__new__(type(request))
     vars(copied).update(vars(request))
-    copied.headers = request.headers.copy()
     return copied
+
+
+def _bare(url: str) -> str:
+    return urlsplit(url)._replace(fragment="").geturl()
 
 
 def _text(value: str | bytes | None) -> str | None:
