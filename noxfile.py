@@ -1,6 +1,7 @@
 """The project's sessions: ``nox -s NAME``; without a name, tests, lint and typing."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import nox
@@ -34,6 +35,15 @@ def tests(session: nox.Session) -> None:
     """Run the test suite in parallel, in random order, with branch coverage."""
     session.install(".[all]", *group("test"))
     session.run("pytest", "-n", "auto", "--cov=tuned_digest", *session.posargs)
+
+
+@nox.session(python=["3.11", "3.12", "3.13", "3.14"])
+def pythons(session: nox.Session) -> None:
+    """Run the test suite on each other Python from 3.11 to 3.14 that is installed."""
+    if session.python == f"{sys.version_info.major}.{sys.version_info.minor}":
+        session.skip("nox -s tests runs it on this one")
+    session.install(".[all]", *group("test"))
+    session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session
@@ -103,7 +113,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure what the project claims, side by side in one run."""
-    session.install(".[all]", *group("test"))
+    session.install(".[all]", *group("test"), *group("bench"))
     if shutil.which("cargo"):
         session.install(companion(session))
     session.run("python", "-m", "bench", *session.posargs)

@@ -11,17 +11,14 @@ from tests.clients import CLIENTS, Connect, connect_httpx
 from tests.serving import QUICK, QUICK_CREATE, serve
 
 from tuned_digest import Ed25519Signer
-from tuned_digest.authorization import read_authorization
-from tuned_digest.bodies import BytesBody
-from tuned_digest.challenge import read_challenges, read_next_nonces
+from tuned_digest._cli.blobs import blobs_application
+from tuned_digest._wire.challenge import NextNonceReader, read_challenges
+from tuned_digest._wire.credentials import read_credentials
 from tuned_digest.errors import MalformedFieldError
-from tuned_digest.exchange import Digest, Exchange, Prove, Settings, Sign, Take, Target
-from tuned_digest.origins import Origin
 from tuned_digest.proof import prove
-from tuned_digest.server.blobs import blobs_application
-from tuned_digest.tuning import ACCESS_TUNING
+from tuned_digest.proof.argon2 import ACCESS_TUNING
 
-from . import field, native
+from . import cost, field, native
 from .table import held, measured_by, row, served, timed
 
 SERVER = ("tuned_digest", "serve", "--port", "0")
@@ -85,8 +82,8 @@ def stalls() -> None:
 
 READERS: dict[str, Callable[[str], object]] = {
     "WWW-Authenticate": lambda value: read_challenges([value]),
-    "Authentication-Info": lambda value: read_next_nonces([value]),
-    "Authorization": lambda value: read_authorization([value]),
+    "Authentication-Info": lambda value: NextNonceReader().read([value]),
+    "Authorization": lambda value: read_credentials([value]),
 }
 
 # What a hostile peer would send: each makes some reader look ahead or behind as far as it ever does.
@@ -146,44 +143,6 @@ def linear_reading() -> None:
         )
 
 
-def own_code() -> None:
-    """What a chained request costs beside the hash and the signature."""
-    origin, salt = Origin("https", "api.example.com", 443), b"s" * 16
-    signer = Ed25519Signer.generate()
-    settings = Settings(public_key=signer.public_key)
-    nonce = "E2nl6WRukjQrm9pYcJB/LVwqGEZRU4ik+TM1NgvDSjk"
-    values = [
-        f"nextnonce={nonce};argon={ACCESS_TUNING};scopes=read,update,delete,debug,proxy",
-        f"nextnonce={nonce};blake3=1;scopes=read,update,delete,debug,proxy",
-        f"nextnonce=A{nonce[1:]};argon=$argon2d$v=19$m=262144,t=5,p=8;scopes=create",
-        f"nextnonce=A{nonce[1:]};blake3=1;scopes=create",
-    ]
-    fields = {"Authentication-Info": values, "uno-authn-info": values[1::2]}
-    (held, _), _ = read_next_nonces(values)
-    answers: dict[type, object] = {
-        Digest: b"d" * 32,
-        Take: held,
-        Prove: f"{'s' * 22}${'h' * 43}",
-        Sign: b"s" * 64,
-    }
-
-    def request() -> None:
-        exchange = Exchange(Target("GET", origin, "/vaults/abc"), BytesBody(b""), settings)
-        steps = exchange.authorize()
-        step = next(steps)
-        try:
-            while True:
-                step = steps.send(answers[type(step)])
-        except StopIteration:
-            pass
-        exchange.receive(200, lambda name: fields.get(name, ()))
-
-    own = timed(request, rounds=2000)
-    work = timed(lambda: prove(b"x" * 96, ACCESS_TUNING, nonce=nonce, salt=salt), rounds=3)
-    measured = f"{own * 1e6:.0f} us, {own / work:.5f} of it"
-    row("own code of a chained request, to its hash", measured, "0.005 or less", own / work <= 0.005)
-
-
 def whole_requests() -> None:
     """What a signed request takes, to the two hashes and the unsigned request that are in it."""
     with served(*SERVER) as url, connect_httpx(url, Ed25519Signer.generate()) as client:
@@ -206,7 +165,7 @@ def main(arguments: Sequence[str]) -> int:
     """Measure all rows, or those whose name holds an argument."""
     rows: dict[str, Callable[[], None]] = {
         "reading": linear_reading,
-        "own code": own_code,
+        "cost": cost.added,
         "whole requests": whole_requests,
         "stalls": stalls,
         "memory": field.memory,
