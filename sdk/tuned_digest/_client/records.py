@@ -125,15 +125,17 @@ class Records:
             else:
                 doubled = _FIRST_PAUSE * 2 ** min(refusals.count - _FREE_REFUSALS, _DOUBLINGS)
                 seconds = doubled - since
-            if seconds > 0 and (refusals.count >= allowed or (left is not None and seconds > left)):
-                reason = f"; the last reason was {refusals.reason!r}" if refusals.reason else ""
-                raise RefusedError(
-                    f"{origin} refused {refusals.count} good answers in a row{reason}. No more work is done "
-                    f"for it for {seconds:.0f} s. See that this key is registered there; to allow more "
-                    "refusals, pass resources=Resources(refusals_allowed=...)",
-                    origin=str(origin),
-                    refusals=refusals.count,
-                    reason=refusals.reason,
-                    seconds=seconds,
-                )
-            return max(seconds, 0.0)
+            if seconds <= 0:
+                return 0.0
+            if refusals.count < allowed and (left is None or seconds <= left):
+                return seconds
+            reason = f"; the last reason was {refusals.reason!r}" if refusals.reason else ""
+            raise RefusedError(
+                f"{origin} refused {refusals.count} good answers in a row{reason}. It gets no further answer "
+                f"for {seconds:.0f} s. See that this key is registered there; to allow more refusals, pass "
+                "resources=Resources(refusals_allowed=...)",
+                origin=str(origin),
+                refusals=refusals.count,
+                reason=refusals.reason,
+                seconds=seconds,
+            )

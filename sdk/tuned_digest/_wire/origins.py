@@ -150,7 +150,7 @@ class ServedOrigins:
 
     def __str__(self) -> str:
         names = [str(origin) for origin in self.listed]
-        return ", ".join(["any origin", *names] if self._any else names)
+        return ", ".join(["any origin that a call begins at", *names] if self._any else names)
 
     def _checked(self, text: str) -> Origin:
         origin = Origin.parse(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["MemoryNonceStore"]
 
+import functools
 import secrets
 import threading
 import time
@@ -11,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from ..._base64 import encode_base64
+from ..._runtime.forks import generation
 from ...errors import ArgumentError
 from ..grants import Grant
 
@@ -19,6 +21,8 @@ _NONCE_SIZE = 32  # bytes, section 1
 
 class MemoryNonceStore:
     """Keep issued nonces in this process: one process serves, and a restart forgets them all.
+
+    A forked child starts without: it does not accept what its parent issued.
 
     Next nonces and the nonces of challenges are kept apart, so that a flood of requests without
     credentials cannot push a client's next nonces out. A full pool loses its oldest.
@@ -49,11 +53,10 @@ class MemoryNonceStore:
     ) -> None:
         if min(capacity, lifetime, challenge_capacity, challenge_lifetime) <= 0:
             raise ArgumentError("capacities and lifetimes are positive")
-        self._chain = _Pool(capacity, lifetime)
-        self._challenges = _Pool(challenge_capacity, challenge_lifetime)
+        self._make = functools.partial(_Issued, capacity, lifetime, challenge_capacity, challenge_lifetime)
+        self._issued = self._make()
         self._clock = clock
         self._randomness = randomness
-        self._lock = threading.Lock()
 
     def issue(self, grant: Grant, /) -> str:
         """Make a nonce and keep what it is good for.
@@ -65,8 +68,9 @@ class MemoryNonceStore:
             The nonce.
         """
         nonce = encode_base64(self._randomness(_NONCE_SIZE))
-        with self._lock:
-            (self._chain if grant.chained else self._challenges).put(nonce, grant, self._clock())
+        issued = self._current()
+        with issued.lock:
+            (issued.chain if grant.chained else issued.challenges).put(nonce, grant, self._clock())
         return nonce
 
     def take(self, nonce: str, /) -> Grant | None:
@@ -78,9 +82,28 @@ class MemoryNonceStore:
         Returns:
             What it is good for, None when it was not issued, is stale or was taken before.
         """
-        with self._lock:
+        issued = self._current()
+        with issued.lock:
             now = self._clock()
-            return self._chain.take(nonce, now) or self._challenges.take(nonce, now)
+            return issued.chain.take(nonce, now) or issued.challenges.take(nonce, now)
+
+    def _current(self) -> _Issued:
+        # After a fork the parent accepts these nonces, and a lock may be held by a thread that is not here.
+        if self._issued.generation != generation():
+            self._issued = self._make()
+        return self._issued
+
+
+class _Issued:
+    """All nonces of one process."""
+
+    def __init__(
+        self, capacity: int, lifetime: float, challenge_capacity: int, challenge_lifetime: float
+    ) -> None:
+        self.generation = generation()
+        self.lock = threading.Lock()
+        self.chain = _Pool(capacity, lifetime)
+        self.challenges = _Pool(challenge_capacity, challenge_lifetime)
 
 
 class _Pool:

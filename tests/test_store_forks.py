@@ -1,0 +1,31 @@
+"""A forked worker of a server, and the nonces that its parent issued."""
+
+import multiprocessing
+
+import pytest
+
+from tuned_digest.server import Grant, MemoryNonceStore
+
+from .driving import ACCESS
+
+GRANT = Grant({ACCESS.scheme: ACCESS}, frozenset({"read"}), chained=True)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_worker_does_not_accept_what_its_parent_issued() -> None:
+    """A nonce from before a fork is good in the parent alone, and the child issues its own."""
+    store = MemoryNonceStore()
+    nonce = store.issue(GRANT)
+    fork = multiprocessing.get_context("fork")
+    answers = fork.SimpleQueue()
+
+    def serve() -> None:
+        answers.put(store.take(nonce))
+        answers.put(store.take(store.issue(GRANT)))
+
+    worker = fork.Process(target=serve)
+    worker.start()
+    worker.join(30)
+    assert answers.get() is None
+    assert answers.get() == GRANT
+    assert store.take(nonce) == GRANT
