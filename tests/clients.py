@@ -53,6 +53,9 @@ class Client(Protocol):
     library_error: type[Exception]
     forwards_on_redirect: bool
     """Whether the library sends the field again on a redirect, before any code of ours runs."""
+    keeps_body_on_301: bool
+    """Whether the library sends a body again where a 301 keeps the method."""
+    is_async: bool
 
     def send(self, method: str, url: str, **options: Any) -> Result:
         """Send one request. Options: body, json, form, files, headers, follow, auth, cookies."""
@@ -73,6 +76,8 @@ Connect = Callable[..., AbstractContextManager[Client]]
 class _Httpx:
     library_error: type[Exception] = httpx.RequestError
     forwards_on_redirect = True
+    keeps_body_on_301 = True
+    is_async = False
 
     def __init__(self, client: httpx.Client, auth: tuned_digest.httpx.TunedDigestAuth) -> None:
         self.client = client
@@ -91,6 +96,8 @@ class _Httpx:
 class _HttpxAsync:
     library_error: type[Exception] = httpx.RequestError
     forwards_on_redirect = True
+    keeps_body_on_301 = True
+    is_async = True
 
     def __init__(
         self, client: httpx.AsyncClient, auth: tuned_digest.httpx.TunedDigestAuth, portal: BlockingPortal
@@ -118,6 +125,8 @@ class _HttpxAsync:
 class _Requests:
     library_error: type[Exception] = requests.RequestException
     forwards_on_redirect = False
+    keeps_body_on_301 = False
+    is_async = False
 
     def __init__(
         self, session: requests.Session, auth: tuned_digest.requests.TunedDigestAuth, transport: Transport

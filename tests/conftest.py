@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tuned_digest import Ed25519Signer, proof
+from tuned_digest._cli.blobs import blobs_application
+from tuned_digest.proof import argon2, search
 from tuned_digest.proof.engines import Portable
-from tuned_digest.server.blobs import blobs_application
 
 from .certificates import Certificate, make_certificate
 from .clients import CLIENTS, Client, Connect
@@ -31,7 +32,8 @@ def signer() -> Ed25519Signer:
 @pytest.fixture
 def portable(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine of plain Python, also where the native companion is installed."""
-    monkeypatch.setattr(proof, "chosen", Portable)
+    for module in (proof, argon2, search):
+        monkeypatch.setattr(module, "chosen", Portable)
 
 
 @pytest.fixture

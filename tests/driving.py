@@ -1,40 +1,33 @@
-"""Drive the core's generators by hand: the client's and the server's steps, performed in memory."""
+"""Drive the core's generators by hand: the client's and the server's steps, performed in memory.
 
-from collections.abc import Awaitable, Callable, Generator, Sequence
+A step does not say what it is for. What a client or a server did is noted where it is done: in the body, the
+cache, the key, the store, the accounts and the policy (see `story`).
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
-from tuned_digest import Ed25519Signer, MemoryNonceCache, Origin, TunedDigestError, Tuning, proof
-from tuned_digest._steps import Step
-from tuned_digest.bodies import BytesBody
-from tuned_digest.canonical import body_digest
+from blake3 import blake3
+
+from tuned_digest import Ed25519Signer, Limits, MemoryNonceCache, NextNonce, Origin, Resources, Tuning
+from tuned_digest._client.bodies import BytesBody
+from tuned_digest._client.exchange import Exchange, Fields, Target
+from tuned_digest._client.records import Records
+from tuned_digest._client.settings import Budget, Settings, guess_action
+from tuned_digest._runtime.steps import Here, Step, Steps
+from tuned_digest._wire.origins import ServedOrigins
+from tuned_digest._wire.profiles import PROFILES
+from tuned_digest._wire.request import FieldValues, split_target
 from tuned_digest.errors import RequestRejectedError
-from tuned_digest.exchange import (
-    Digest,
-    Estimate,
-    Exchange,
-    Prove,
-    Remember,
-    ResponseFields,
-    Settings,
-    Sign,
-    Spend,
-    Take,
-    Target,
-)
 from tuned_digest.server import Caller, IncomingRequest, MemoryNonceStore, Policy, Verifier
-from tuned_digest.server.verifier import (
-    Classify,
-    Fields,
-    FindAccount,
-    PutGrant,
-    ReadBody,
-    TakeGrant,
-    VerifyProof,
-)
+from tuned_digest.server.grants import Grant
+from tuned_digest.server.policy import Prices
+from tuned_digest.server.verifier import Fields as ResponseFields
+
+from .clock import Clock
 
 T = TypeVar("T")
-Steps = Generator[Step[object], object, T]
 
 ORIGIN = Origin("https", "api.example.com", 443)
 ACCESS = Tuning("argon2d", 8, 1, 1)
@@ -42,8 +35,8 @@ CREATE = Tuning("argon2d", 16, 1, 1)
 
 
 def quick_policy(**options: Any) -> Policy:
-    """Price as deployed servers do, cheap enough for tests."""
-    return Policy(**{"access": ACCESS, "create": CREATE, **options})
+    """Price as deployed servers do, a search of one bit included, cheap enough for tests."""
+    return Policy(**{"access": ACCESS, "create": CREATE, "access_cost": 1, "create_cost": 1, **options})
 
 
 def result_of(answer: object) -> object:
@@ -57,14 +50,19 @@ def result_of(answer: object) -> object:
     raise AssertionError("it waits for something")
 
 
-def perform(steps: Steps[T], answer: Callable[[Step[object]], object]) -> T:
+def do(step: Step) -> object:
+    """Perform one step; a function that is called here may be async, if it waits for nothing."""
+    return result_of(step.awaited()) if isinstance(step, Here) else step.blocking()
+
+
+def perform(steps: Steps[T], answer: Callable[[Step], object] = do) -> T:
     """Answer the steps of a generator until it returns."""
     try:
         step = next(steps)
         while True:
             try:
                 given = answer(step)
-            except TunedDigestError as error:
+            except Exception as error:
                 step = steps.throw(error)
             else:
                 step = steps.send(given)
@@ -72,60 +70,202 @@ def perform(steps: Steps[T], answer: Callable[[Step[object]], object]) -> T:
         return cast("T", stop.value)
 
 
-def fields_of(fields: Sequence[tuple[str, str]]) -> ResponseFields:
-    """Look header fields up as an adapter does."""
-    return lambda name: [value for key, value in fields if key.lower() == name.lower()]
+def fields_of(fields: Sequence[tuple[str, str]]) -> FieldValues:
+    """Look header fields up as a leaf does."""
+    return lambda name, /: [value for key, value in fields if key.lower() == name.lower()]
+
+
+def authorization_of(fields: Fields | None) -> list[str]:
+    """Give the Authorization fields among those that an exchange ends in: none where it ends in None."""
+    return list(fields_of(fields or ())("Authorization"))
+
+
+class _NotedBody(BytesBody):
+    def __init__(self, content: bytes, note: Callable[[str], None]) -> None:
+        super().__init__(content)
+        self._note = note
+
+    def digested(self) -> bytes | Step:
+        self._note("digest")
+        return super().digested()
+
+
+@dataclass
+class _NotedCache:
+    cache: MemoryNonceCache
+    note: Callable[[str], None]
+
+    def remember(self, origin: Origin, nonces: Iterable[NextNonce]) -> None:
+        self.note("remember")
+        self.cache.remember(origin, nonces)
+
+    def take(self, origin: Origin, action: str) -> NextNonce | None:
+        self.note(f"take {action}")
+        return self.cache.take(origin, action)
+
+    def spend(self, origin: Origin, nonce: str) -> bool:
+        self.note("spend")
+        return self.cache.spend(origin, nonce)
+
+
+@dataclass
+class _NotedSigner:
+    signer: Ed25519Signer
+    note: Callable[[str], None]
+
+    @property
+    def public_key(self) -> bytes:
+        return self.signer.public_key
+
+    def sign(self, message: bytes) -> bytes:
+        self.note("sign")
+        return self.signer.sign(message)
 
 
 @dataclass
 class Client:
-    """The client's core: settings, a key and a cache."""
+    """The client's core: settings, a key and a cache.
+
+    Args:
+        options: Settings that differ from those of an auth object that was told nothing.
+        story: What was done, in order: ``digest``, ``take`` with its action, ``spend``, ``prove`` (it draws
+            a salt), ``sign``, ``remember``.
+        steps: The steps that `answer` performed.
+    """
 
     signer: Ed25519Signer = field(default_factory=Ed25519Signer.generate)
     cache: MemoryNonceCache = field(default_factory=MemoryNonceCache)
     options: dict[str, Any] = field(default_factory=dict)
-    steps: list[Step[object]] = field(default_factory=list)
+    story: list[str] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    records: Records = field(default_factory=Records)
+    clock: Clock = field(default_factory=Clock)
 
-    def exchange(self, method: str, path: str, body: bytes = b"") -> Exchange:
-        """Begin an exchange."""
-        settings = Settings(public_key=self.signer.public_key, **self.options)
-        return Exchange(Target(method, ORIGIN, path), BytesBody(body), settings)
+    def settings(self) -> Settings:
+        """Make the settings of an auth object, its cache, key and randomness noting what they are asked."""
 
-    def answer(self, step: Step[object]) -> object:
+        def draw(size: int) -> bytes:
+            self.story.append("prove")
+            return self.clock.draw(size)
+
+        defaults: dict[str, Any] = {
+            "origins": ServedOrigins(str(ORIGIN), allow_http=False),
+            "signer": _NotedSigner(self.signer, self.story.append),
+            "records": self.records,
+            "nonces": _NotedCache(self.cache, self.story.append),
+            "limits": Limits(),
+            "resources": Resources(),
+            "schemes": None,
+            "action": guess_action,
+            "signed_path": None,
+            "on_event": None,
+            "randomness": draw,
+            "clock": self.clock,
+            "profiles": PROFILES,
+        }
+        return Settings(**{**defaults, **self.options})
+
+    def exchange(self, method: str, path: str, body: bytes = b"", *, sent: str = "") -> Exchange:
+        """Begin an exchange, as a call of its own does."""
+        settings = self.settings()
+        target = Target(method, ORIGIN, *split_target(path))
+        budget = Budget(settings.resources.work_timeout)
+        return Exchange(target, _NotedBody(body, self.story.append), fields_of(()), settings, budget, sent)
+
+    def answer(self, step: Step) -> object:
         """Perform one step and note it."""
         self.steps.append(step)
-        match step:
-            case Digest():
-                return step.body.digest()
-            case Take():
-                return self.cache.take(step.origin, step.action)
-            case Spend():
-                return self.cache.spend(step.origin, step.nonce)
-            case Remember():
-                self.cache.remember(step.origin, step.nonces)
-                return None
-            case Estimate():
-                return 1.5
-            case Prove():
-                return proof.prove(step.request_string, step.work, nonce=step.nonce, salt=step.salt)
-            case Sign():
-                return self.signer.sign(step.message)
-        raise AssertionError(step)
+        return do(step)
 
 
-@dataclass
+class _NotedStore:
+    blocks = False
+
+    def __init__(self, store: Any, note: Callable[[str], None]) -> None:
+        self._store = store
+        self._note = note
+
+    def issue(self, grant: Grant) -> str:
+        self._note("issue")
+        return cast("str", self._store.issue(grant))
+
+    def take(self, nonce: str) -> Grant | None:
+        self._note("take")
+        return cast("Grant | None", self._store.take(nonce))
+
+
+class _NotedPolicy(Policy):
+    def __init__(self, policy: Policy, note: Callable[[str], None]) -> None:
+        self._inner = policy
+        self._note = note
+
+    def action(self, method: str, path: str) -> str | Awaitable[str]:
+        self._note("classify")
+        return self._inner.action(method, path)
+
+    def priced_as(self, method: str, action: str) -> str:
+        return self._inner.priced_as(method, action)
+
+    def challenged_for(self, method: str, action: str) -> frozenset[str]:
+        return self._inner.challenged_for(method, action)
+
+    def price(self, action: str) -> Prices:
+        return self._inner.price(action)
+
+    def floor(self, action: str) -> Prices:
+        return self._inner.floor(action)
+
+    def scopes(self) -> list[tuple[frozenset[str], Prices]]:
+        return self._inner.scopes()
+
+
 class Server:
-    """The server's core: a verifier and what its steps mean."""
+    """The server's core: a verifier, and what it is asked.
 
-    verifier: Verifier = field(default_factory=lambda: Verifier(MemoryNonceStore(), policy=quick_policy()))
-    limit: int = 1024
-    steps: list[Step[object]] = field(default_factory=list)
+    Args:
+        store: Where nonces are kept; the tests' own way to issue one and to see whether it is still held.
+        limit: The largest body taken, bytes.
+        options: What else the verifier is told; the policy is `quick_policy` unless it is given.
+    """
 
-    def verify(self, method: str, path: str, authorization: Sequence[str], body: bytes = b"") -> Caller:
-        """Verify one request."""
-        return perform(
-            self.verifier.verify(IncomingRequest(method, path, authorization)), self._answering(body)
+    def __init__(self, store: Any = None, *, limit: int = 1024, **options: Any) -> None:
+        self.story: list[str] = []
+        """What was done, in order: ``account``, ``take``, ``classify``, ``read`` the body, ``issue``."""
+        self.steps: list[Step] = []
+        self.store = MemoryNonceStore() if store is None else store
+        self.limit = limit
+        accounts = options.pop("accounts", None)
+
+        def find(identity: str) -> object:
+            self.story.append("account")
+            return accounts(identity)
+
+        policy = _NotedPolicy(options.pop("policy", None) or quick_policy(), self.story.append)
+        self.verifier = Verifier(
+            _NotedStore(self.store, self.story.append),
+            policy=policy,
+            accounts=find if accounts else None,
+            **options,
         )
+
+    def verify(
+        self,
+        method: str,
+        path: str,
+        authorization: Sequence[str],
+        body: bytes = b"",
+        *,
+        fields: Sequence[tuple[str, str]] = (),
+    ) -> Caller:
+        """Verify one request; a query may follow its path."""
+
+        def read() -> bytes | None:
+            self.story.append("read")
+            return None if len(body) > self.limit else blake3(body).digest()
+
+        path, _, query = path.partition("?")
+        lines = [("Host", ORIGIN.authority), *fields, *(("Authorization", value) for value in authorization)]
+        return perform(self.verifier.verify(IncomingRequest(method, path, query, lines), read), self.answer)
 
     def refusal(
         self, method: str, path: str, authorization: Sequence[str], body: bytes = b""
@@ -137,31 +277,17 @@ class Server:
             return rejection
         raise AssertionError(f"{caller} was let through")
 
-    def grant_next(self, status: int = 200, cache_control: str = "") -> Fields:
+    def grant_next(
+        self, status: int = 200, cache_control: str = "", *, fields: Sequence[tuple[str, str]] = ()
+    ) -> ResponseFields:
         """Grant next nonces with a response."""
-        return perform(self.verifier.grant_next(status, cache_control), self._answering(b""))
+        lines = [("Cache-Control", cache_control), *fields] if cache_control else fields
+        return perform(self.verifier.grant_next(status, fields_of(lines)), self.answer)
 
-    def _answering(self, body: bytes) -> Callable[[Step[object]], object]:
-        def answer(step: Step[object]) -> object:
-            self.steps.append(step)
-            verifier = self.verifier
-            match step:
-                case Classify():
-                    return result_of(verifier.policy.action(step.method, step.path))
-                case TakeGrant():
-                    return result_of(verifier.store.take(step.nonce))
-                case PutGrant():
-                    return result_of(verifier.store.put(step.nonce, step.grant))
-                case FindAccount():
-                    return result_of(verifier.accounts(step.identity)) if verifier.accounts else None
-                case ReadBody():
-                    return None if len(body) > self.limit else body_digest(body)
-                case VerifyProof():
-                    proof.verify(step.request_string, step.work, step.response, nonce=step.nonce)
-                    return None
-            raise AssertionError(step)
-
-        return answer
+    def answer(self, step: Step) -> object:
+        """Perform one step and note it."""
+        self.steps.append(step)
+        return do(step)
 
 
 def send(
@@ -169,18 +295,20 @@ def send(
 ) -> tuple[list[int], Caller]:
     """Take one request all the way; give the statuses it met and who the server says called."""
     exchange = client.exchange(method, path, body)
-    value = perform(exchange.authorize(), client.answer)
+    fields = perform(exchange.authorize(), client.answer)
     statuses: list[int] = []
     while True:
         try:
-            caller = server.verify(method, path.partition("?")[0], [value] if value else [], body)
+            caller = server.verify(method, path, authorization_of(fields), body)
         except RequestRejectedError as rejection:
             statuses.append(rejection.status)
-            reason = str(rejection) if exchange.wants_reason else ""
+            reason = str(rejection) if exchange.was_sent else ""
             received = exchange.receive(rejection.status, fields_of(rejection.fields), reason)
+            if received.problem is not None:
+                raise received.problem from None
             if received.challenge is None:
                 raise
-            value = perform(exchange.authorize(received.challenge), client.answer)
+            fields = perform(exchange.authorize(received.challenge), client.answer)
             continue
         received = exchange.receive(200, fields_of(server.grant_next()))
         client.cache.remember(ORIGIN, received.nonces)

@@ -2,21 +2,31 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
+from tuned_digest import SearchCost
 from tuned_digest.server import MemoryNonceStore, Policy, Verifier
 from tuned_digest.server.asgi import Application, Receive, Scope, Send, TunedDigestMiddleware
 
+from .ledger import nonce_of
 from .serving import QUICK, QUICK_CREATE
 
-POLICY = Policy(access=QUICK, create=QUICK_CREATE, exists=lambda path: True)
+POLICY = Policy(access=QUICK, create=QUICK_CREATE, access_cost=1, create_cost=1, exists=lambda path: True)
+"""Both kinds of work, as servers in the field ask for them, under quick tunings."""
 
 
 def challenge(nonce: str, algorithm: str = str(QUICK), actions: str = "read") -> tuple[str, str]:
     """A WWW-Authenticate field."""
     return "WWW-Authenticate", f"tuned-digest-signature nonce={nonce};algorithm={algorithm};actions={actions}"
+
+
+def search_challenge(
+    nonce: str, bits: int = 1, actions: str = "read", *, field: str = "WWW-Authenticate"
+) -> tuple[str, str]:
+    """A WWW-Authenticate field, or its copy for browsers, that asks for a search."""
+    return field, f"{SearchCost.scheme} nonce={nonce};algorithm=blake3${bits};actions={actions}"
 
 
 def next_nonce(nonce: str, scopes: str = "read,update,delete,debug,proxy") -> tuple[str, str]:
@@ -61,7 +71,7 @@ def scripted(*answers: tuple[int, list[tuple[str, str]], bytes]) -> Application:
             return
         await read(receive)
         status, fields, body = remaining.pop(0) if len(remaining) > 1 else remaining[0]
-        await answer(send, status, [(name.encode(), value.encode()) for name, value in fields], body)
+        await answer(send, status, encoded(fields), body)
 
     return app
 
@@ -73,7 +83,7 @@ def decided(respond: Callable[[Scope, bytes], tuple[int, list[tuple[str, str]], 
         if scope["type"] != "http":
             return
         status, fields, body = respond(scope, await read(receive))
-        await answer(send, status, [(name.encode(), value.encode()) for name, value in fields], body)
+        await answer(send, status, encoded(fields), body)
 
     return app
 
@@ -94,6 +104,21 @@ async def answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], bo
     length = (b"content-length", str(len(body)).encode())
     await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
     await send({"type": "http.response.body", "body": body})
+
+
+def encoded(fields: Sequence[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Write header fields as ASGI has them."""
+    return [(name.encode(), value.encode()) for name, value in fields]
+
+
+def is_signed(scope: Scope) -> bool:
+    """Tell whether a request has an Authorization field."""
+    return any(name == b"authorization" for name, _ in scope["headers"])
+
+
+def sent_nonce(scope: Scope) -> str:
+    """Give the nonce that a request was sent with, empty where it was not signed."""
+    return nonce_of(_header(scope, b"authorization") or "")
 
 
 def _header(scope: Scope, name: bytes) -> str | None:

@@ -2,8 +2,8 @@
 
 from hypothesis import strategies as st
 
-from tuned_digest import SearchCost, Tuning
-from tuned_digest._grammar import ACTIONS, Dialect
+from tuned_digest import SearchCost, Tuning, Work
+from tuned_digest._wire.grammar import ACTIONS, Dialect
 
 _FRAGMENTS = (
     *(
@@ -83,3 +83,11 @@ def tunings() -> st.SearchStrategy[Tuning]:
 def costs() -> st.SearchStrategy[SearchCost]:
     """Draw any search cost."""
     return st.builds(SearchCost, st.integers(1, 32))
+
+
+def works() -> st.SearchStrategy[dict[str, Work]]:
+    """Draw the work of one nonce by scheme: under either or both, in either order."""
+    kinds = st.lists(st.sampled_from((tunings(), costs())), min_size=1, max_size=2, unique_by=id)
+    return kinds.flatmap(lambda drawn: st.tuples(*drawn)).map(
+        lambda drawn: {work.scheme: work for work in drawn}
+    )

@@ -10,11 +10,12 @@ import requests
 
 import tuned_digest.requests
 from tuned_digest import ArgumentError, Ed25519Signer, MemoryNonceCache, Origin
+from tuned_digest._client.records import Records
 from tuned_digest.httpx import TunedDigestAuth
 from tuned_digest.server import MemoryNonceStore, Policy, Verifier
 from tuned_digest.server.asgi import TunedDigestMiddleware
 
-from .field_server import decided, field, verified
+from .field_server import challenge, decided, field, verified
 from .serving import serve
 
 ORIGIN = "https://api.example.com"
@@ -58,6 +59,8 @@ untyped: Any = SimpleNamespace(
         (lambda: untyped.TunedDigestAuth("https://*.example.com", SIGNER), "not a host"),
         (lambda: untyped.TunedDigestAuth(ORIGIN, SIGNER, nonces=MemoryNonceCache), r"MemoryNonceCache\(\)"),
         (lambda: untyped.TunedDigestAuth(ORIGIN, SIGNER, schemes="tuned-digest-signature"), "is a sequence"),
+        (lambda: TunedDigestAuth("*", SIGNER, schemes=["digest"]), "schemes"),
+        (lambda: TunedDigestAuth("*", SIGNER).for_action("write"), "action"),
         (lambda: untyped.Ed25519Signer.from_pem("key.pem"), "from_file"),
         (lambda: Policy(create=None, create_cost=None), "tuning or a search cost"),
         (lambda: untyped.Policy(exists={"a"}), "function"),
@@ -74,6 +77,14 @@ def test_a_wrong_argument_is_refused_at_once(make: Callable[[], Any], hint: str)
         make()
 
 
+def test_plain_http_beyond_loopback_is_refused() -> None:
+    """An origin of plain http elsewhere needs `allow_http`."""
+    with pytest.raises(ArgumentError, match="allow_http"):
+        TunedDigestAuth("http://api.example.com", SIGNER)
+    TunedDigestAuth("http://api.example.com", SIGNER, allow_http=True)
+    TunedDigestAuth(["http://localhost:1", "http://[::1]"], SIGNER)
+
+
 def test_an_auth_object_of_another_library_is_named() -> None:
     """The requests object in an httpx client says which one to import."""
     auth: Any = tuned_digest.requests.TunedDigestAuth(ORIGIN, SIGNER)
@@ -83,11 +94,11 @@ def test_an_auth_object_of_another_library_is_named() -> None:
 
 def test_a_signature_of_another_size_is_not_sent() -> None:
     """A signer that gives fewer than 64 bytes is heard before the request is sent again."""
-    search = "asym-tuned-digest-signature nonce=AAAA;algorithm=blake3$1;actions=read"
-    app = decided(lambda scope, body: (401, [("WWW-Authenticate", search)], b""))
+    app = decided(lambda scope, body: (401, [challenge("AAAA")], b""))
     with serve(app) as server, httpx.Client() as client:
+        auth = TunedDigestAuth(server.url, _Signer(SIGNER.public_key, b"short"))
         with pytest.raises(ArgumentError, match="64 bytes"):
-            client.get(server.url, auth=TunedDigestAuth(server.url, _Signer(SIGNER.public_key, b"short")))
+            client.get(server.url, auth=auth)
         assert len(server.requests) == 1
 
 
@@ -103,9 +114,10 @@ def test_an_action_the_policy_made_up_is_the_servers_error() -> None:
 
 
 def test_origins_that_could_not_be_primed_are_noted_within_bounds() -> None:
-    """A client of any origin does not remember more of them than it has to."""
-    auth = TunedDigestAuth("*", Ed25519Signer.generate())
+    """Of origins where priming brings nothing so many are remembered, and those beyond are tried again."""
+    records = Records()
     origins = [Origin("https", f"host{number}.example", 443) for number in range(300)]
     for origin in origins:
-        auth._note_priming(origin, is_primed=False)
-    assert auth._unprimed == set(origins[:256])
+        records.note_priming(origin, is_primed=False)
+    noted = [records.brings_no_nonce(origin) for origin in origins]
+    assert noted == [True] * 256 + [False] * 44

@@ -1,16 +1,11 @@
-"""Section 3: a body that can be digested and sent again."""
+"""Section 3: a body that can be digested and sent again, from memory or from a file."""
 
-import contextlib
-import gc
 import gzip
 import io
 import itertools
 import os
-import sys
-import tempfile
 import threading
-import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -18,163 +13,65 @@ import anyio
 import anyio.from_thread
 import pytest
 from blake3 import blake3
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tuned_digest import bodies
-from tuned_digest.bodies import BytesBody, LostBody, RepeatableBody, SpooledBody, file_chunks, is_rewindable
-from tuned_digest.errors import BodyError
+from tuned_digest import BodyError
+from tuned_digest._client.bodies import (
+    Body,
+    BytesBody,
+    LostBody,
+    RepeatableBody,
+    SpooledBody,
+    file_chunks,
+    is_rewindable,
+)
+from tuned_digest._runtime.steps import Step, Steps
 
-LARGE = bytes(range(256)) * 8192
-CHUNK = 256 * 1024
-Chunks = Iterable[bytes | str]
-
-
-async def trickle(chunks: Chunks) -> AsyncIterator[bytes | str]:
-    """Give chunks as an async body does."""
-    for chunk in chunks:
-        yield chunk
-
-
-async def collected(body: RepeatableBody) -> bytes:
-    """Read a body as an async client sends it."""
-    return b"".join([chunk async for chunk in body])
+from .sources import CHUNK, LARGE, collected
+from .working import BACKENDS, DRIVERS, Run
 
 
-def spooled(
-    source: Chunks | AsyncIterator[bytes | str], memory_kib: int = 8, directory: str | None = None
-) -> SpooledBody:
-    """Spool a source, a few KiB in memory."""
-    return SpooledBody(source, memory_kib=memory_kib, directory=directory)
+def digested(body: Body) -> Steps[bytes]:
+    """Digest a body as an exchange does."""
+    digest = body.digested()
+    return (yield digest) if isinstance(digest, Step) else digest
 
 
-@pytest.mark.parametrize("content", [b"", b"abc", LARGE])
-def test_bytes_are_digested(content: bytes) -> None:
+@pytest.mark.parametrize("run", DRIVERS)
+@pytest.mark.parametrize("content", [b"", b"abc", LARGE], ids=["empty", "small", "large"])
+def test_bytes_are_digested(content: bytes, run: Run) -> None:
     """A body in memory has one digest, blocking or not, large or small."""
     body = BytesBody(content)
-    assert body.digest() == anyio.run(BytesBody(content).adigest) == blake3(content).digest()
-
-
-@given(st.lists(st.binary(max_size=5000) | st.text(max_size=200), max_size=8))
-def test_a_spool_gives_back_what_was_read(chunks: list[bytes | str]) -> None:
-    """A body read once is digested as sent, and sent any number of times, text as UTF-8."""
-    content = b"".join(chunk.encode() if isinstance(chunk, str) else chunk for chunk in chunks)
-    body = spooled(iter(chunks))
-    assert body.digest() == body.digest() == blake3(content).digest()
     assert body.size == len(content)
-    for _ in range(2):
-        assert b"".join(body) == content
+    assert run(digested(body)) == run(digested(body)) == blake3(content).digest()
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@pytest.mark.parametrize("source", [iter, trickle], ids=["sync", "async"])
-@pytest.mark.parametrize(
-    "chunks", [[], [b"ab", "c\u00e9"], [LARGE, b"x", LARGE]], ids=["empty", "small", "large"]
-)
-def test_an_async_client_spools_either_kind(
-    chunks: list[bytes | str], source: Callable[[Chunks], Iterator[bytes | str]], backend: str
-) -> None:
-    """A sync or async source is digested and sent again on any event loop."""
-    content = b"".join(chunk.encode() if isinstance(chunk, str) else chunk for chunk in chunks)
-    body = spooled(source(chunks))
-
-    async def main() -> None:
-        assert await body.adigest() == await body.adigest() == blake3(content).digest()
-        assert body.size == len(content)
-        assert await collected(body) == await collected(body) == content
-
-    anyio.run(main, backend=backend)
-    assert body.digest() == blake3(content).digest()
+def test_bytes_are_digested_at_once_where_that_takes_no_time() -> None:
+    """Up to 1 MiB in memory is digested where it stands, more in a thread, and nothing twice."""
+    assert isinstance(BytesBody(LARGE[: 1024 * 1024]).digested(), bytes)
+    body = BytesBody(LARGE)
+    step = body.digested()
+    assert isinstance(step, Step)
+    assert step.blocking() == body.digested() == blake3(LARGE).digest()
 
 
-def test_an_async_source_needs_an_async_client() -> None:
-    """A blocking client refuses a body it cannot read, before anything is sent."""
-    with pytest.raises(BodyError, match="async body needs an async client"):
-        spooled(trickle([b"x"])).digest()
+@pytest.mark.parametrize("run", DRIVERS)
+def test_a_file_is_digested_once(run: Run) -> None:
+    """A body that can be read again has one digest, blocking or not, and is read once for it."""
+    reads = list[int]()
 
+    def chunks() -> Iterator[bytes]:
+        reads.append(1)
+        return iter([b"ab", b"c"])
 
-def test_a_source_is_let_go_once_it_was_read() -> None:
-    """A source that was read to its end is not read again."""
-    reads = []
-
-    class Source:
-        def __iter__(self) -> Iterator[bytes]:
-            reads.append(1)
-            return iter([b"abc"])
-
-    body = spooled(Source())
-    body.digest()
-    body.digest()
-    assert list(body) == [b"abc"]
-    assert reads == [1]
-
-
-def test_an_error_of_the_source_is_the_callers_own() -> None:
-    """What a source raises comes through unchanged, and half a body is never taken for a whole one."""
-
-    def broken() -> Iterator[bytes]:
-        yield b"x"
-        raise KeyError("the caller's own")
-
-    body = spooled(broken())
-    with pytest.raises(KeyError, match="the caller's own"):
-        body.digest()
-    with pytest.raises(BodyError, match="failed half-way"):
-        body.digest()
-
-
-def test_an_error_of_an_async_source_is_the_callers_own() -> None:
-    """What an async source raises comes through unchanged, and half a body is not digested."""
-
-    async def broken() -> AsyncIterator[bytes]:
-        yield b"x"
-        raise KeyError("the caller's own")
-
-    body = spooled(broken())
-    with pytest.raises(KeyError, match="the caller's own"):
-        anyio.run(body.adigest)
-    with pytest.raises(BodyError, match="failed half-way"):
-        anyio.run(body.adigest)
-
-
-def test_a_body_that_cannot_be_spooled_is_refused(tmp_path: Path) -> None:
-    """Where a temporary file cannot be written the error says so and names the setting."""
-    body = spooled([LARGE], directory=str(tmp_path / "missing"))
-    with pytest.raises(BodyError, match=r"could not be spooled: No such file.*spool_dir"):
-        body.digest()
-
-
-def test_large_bodies_are_sent_in_chunks() -> None:
-    """A spool never gives more than 256 KiB at once."""
-    body = spooled([LARGE])
-    body.digest()
-    assert max(map(len, body)) == CHUNK
-    assert b"".join(body) == LARGE
-
-
-def test_seeking_does_nothing() -> None:
-    """A client library may rewind a body by any position: iterating rewinds it."""
-    body = spooled([b"abc"])
-    body.digest()
-    assert body.seek(7) == body.seek(0, 2) == 0
-    assert b"".join(body) == b"abc"
+    body = RepeatableBody(chunks)
+    assert run(digested(body)) == body.digested() == blake3(b"abc").digest()
+    assert (body.size, len(reads)) == (3, 1)
 
 
 def test_a_lost_body_is_never_digested() -> None:
-    """A body that nobody kept is an error, blocking or not."""
-    with pytest.raises(BodyError, match="not kept"):
-        LostBody().digest()
-    with pytest.raises(BodyError, match="not kept"):
-        anyio.run(LostBody().adigest)
-
-
-def test_two_sends_of_one_body_do_not_disturb_each_other() -> None:
-    """Each iteration has a place of its own in the spool."""
-    body = spooled(iter([LARGE]))
-    body.digest()
-    first, second = iter(body), iter(body)
-    turns = [next(one) for _ in range(2) for one in (first, second)]
-    assert b"".join(turns[::2]) == b"".join(turns[1::2]) == LARGE[: 2 * CHUNK]
+    """A body that nobody kept is an error that says what to do."""
+    with pytest.raises(BodyError, match="consumed this one-shot body: request the final origin directly"):
+        LostBody().digested()
 
 
 FILES: dict[str, Callable[[Path], IO[bytes]]] = {
@@ -261,16 +158,6 @@ def test_files_the_system_cannot_rewind_are_told(tmp_path: Path) -> None:
     assert not is_rewindable(pipe)
 
 
-def test_an_async_file_is_spooled(large_file: Path) -> None:
-    """A file that is read by awaiting it is spooled like any other async body."""
-
-    async def main() -> None:
-        async with await anyio.open_file(large_file, "rb") as file:
-            assert await spooled(cast("AsyncIterator[bytes]", file)).adigest() == blake3(LARGE).digest()
-
-    anyio.run(main)
-
-
 def test_an_async_file_is_not_touched() -> None:
     """Of a file that is read by awaiting it nothing is called that would then have to be awaited."""
     called = list[str]()
@@ -312,7 +199,7 @@ def test_a_body_is_digested_in_as_many_turns_as_it_takes() -> None:
     assert RepeatableBody(chunks).digest() == anyio.run(RepeatableBody(chunks).adigest) == expected
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_large_body_leaves_the_loop_free(backend: str, large_file: Path) -> None:
     """A file is read, for its digest and for each send, in worker threads alone."""
     threads = set[int]()
@@ -332,7 +219,7 @@ def test_a_large_body_leaves_the_loop_free(backend: str, large_file: Path) -> No
     anyio.run(main, backend=backend)
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", ["file", "spool"])
 def test_a_digest_is_cancelled_between_its_turns(kind: str, backend: str, tmp_path: Path) -> None:
     """A task that is cancelled while it digests an endless body reads 16 MiB on at most."""
@@ -348,128 +235,16 @@ def test_a_digest_is_cancelled_between_its_turns(kind: str, backend: str, tmp_pa
                     read.append(1)
                     yield LARGE
 
-            body = RepeatableBody(endless) if kind == "file" else spooled(endless(), directory=str(tmp_path))
+            body = (
+                RepeatableBody(endless)
+                if kind == "file"
+                else SpooledBody(endless(), memory_kib=8, directory=tmp_path)
+            )
             await body.adigest()
         assert scope.cancelled_caught
 
     anyio.run(main, backend=backend)
     assert len(read) == 16 * 1024 * 1024 // len(LARGE)
-
-
-@given(st.lists(st.binary(max_size=50)), st.integers(1, 4), st.data())
-def test_any_order_of_reading_gives_every_reader_all(
-    chunks: list[bytes], readers: int, data: st.DataObject
-) -> None:
-    """However many read a spool and in whatever turns, each gets all of its bytes in their order."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(bodies, "_CHUNK", 7)
-        body = SpooledBody(iter(chunks), memory_kib=1, directory=None)
-        body.digest()
-        under_way = {reader: iter(body) for reader in range(readers)}
-        received = dict.fromkeys(range(readers), b"")
-        while under_way:
-            reader = data.draw(st.sampled_from(sorted(under_way)))
-            chunk = next(under_way[reader], None)
-            if chunk is None:
-                del under_way[reader]
-            else:
-                received[reader] += chunk
-        assert set(received.values()) == {b"".join(chunks)}
-
-
-@pytest.fixture
-def full_disk() -> Iterator[None]:
-    """A system on which no file grows beyond 1 MiB."""
-    resource = pytest.importorskip("resource")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * 1024, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
-@pytest.mark.parametrize("source", [iter, trickle], ids=["sync", "async"])
-@pytest.mark.parametrize("size", [40, len(LARGE)])
-def test_a_full_disk_is_our_error(
-    source: Callable[[Chunks], Iterator[bytes]], size: int, tmp_path: Path, full_disk: None
-) -> None:
-    """Where the disk takes no more the error names the setting, and what was spooled is not sent."""
-    chunks = [bytes([number % 256]) * size for number in range(2 * len(LARGE) // size)]
-    body = spooled(source(chunks), directory=str(tmp_path))
-    with pytest.raises(BodyError, match=r"could not be spooled: File too large.*spool_dir"):
-        anyio.run(body.adigest)
-    with pytest.raises(BodyError, match="failed half-way"):
-        body.digest()
-    del body
-    gc.collect()
-
-
-@pytest.mark.parametrize("size", [1, len(LARGE)])
-def test_a_spool_goes_without_a_word(
-    size: int, tmp_path: Path, full_disk: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A body that goes in a cycle, as an error's traceback makes one, closes its file itself."""
-    complaints = list[object]()
-    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
-    make = tempfile.SpooledTemporaryFile
-
-    def made_later(**options: Any) -> object:
-        gc.collect(0)  # the body is of an older generation now, and looked at after its file
-        return make(**options)
-
-    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", made_later)
-    body: Any = spooled([bytes(size)], directory=str(tmp_path))
-    with contextlib.suppress(BodyError):
-        body.digest()
-    spool, body.itself = weakref.ref(body._spool), body
-    del body
-    gc.collect()
-    assert spool() is None
-    assert complaints == []
-
-
-def test_a_spool_goes_with_its_body(tmp_path: Path) -> None:
-    """A temporary file has no name while it is used, and is closed once nobody can send the body."""
-    body = spooled([LARGE], directory=str(tmp_path))
-    body.digest()
-    spool, sending = body._spool, iter(body)
-    next(sending)
-    del body
-    is_open_while_it_is_sent = not spool.closed
-    del sending
-    assert (is_open_while_it_is_sent, spool.closed) == (True, True)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("variables", "large", "expected"),
-    [
-        ({}, "large", "large"),
-        ({}, "missing", "system"),
-        ({"TMPDIR": "."}, "large", "system"),
-        ({"TEMP": "."}, "large", "system"),
-        ({"TMP": "."}, "large", "system"),
-        ({"TMPDIR": ""}, "large", "large"),
-    ],
-)
-def test_temporary_files_go_where_the_user_says_or_to_a_disk(
-    variables: dict[str, str], large: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """``TMPDIR`` and its like decide; without them ``/var/tmp`` where it is there, else the system does."""
-    for folder in ("large", "system"):
-        (tmp_path / folder).mkdir()
-    for name in ("TMPDIR", "TEMP", "TMP"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "system"))
-    assert bodies._LARGE_FILES == "/var/tmp"
-    monkeypatch.setattr(bodies, "_LARGE_FILES", str(tmp_path / large))
-    body = spooled([LARGE])
-    (tmp_path / expected).rmdir()
-    with pytest.raises(BodyError, match="No such file"):
-        body.digest()
 
 
 def test_a_file_without_bytes_for_now_is_refused() -> None:
@@ -481,32 +256,3 @@ def test_a_file_without_bytes_for_now_is_refused() -> None:
 
     with pytest.raises(BodyError, match="no bytes for now"):
         RepeatableBody(file_chunks(NotYet(b"abc"))).digest()
-
-
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_source_may_use_its_buffer_again(backend: str) -> None:
-    """What an async source gives is kept as it was given, whatever becomes of its buffer."""
-
-    async def refilled() -> AsyncIterator[bytes]:
-        buffer = bytearray(3)
-        for number in range(3):
-            buffer[:] = bytes([number]) * 3
-            yield memoryview(buffer)  # type: ignore[misc]
-
-    body = spooled(refilled())
-    anyio.run(body.adigest, backend=backend)
-    assert b"".join(body) == bytes([0, 0, 0, 1, 1, 1, 2, 2, 2])
-
-
-def test_of_what_was_not_read_to_its_end_nothing_is_sent() -> None:
-    """A body whose source failed is not sent as the part that there is."""
-
-    def broken() -> Iterator[bytes]:
-        yield b"x"
-        raise KeyError
-
-    body = spooled(broken())
-    with pytest.raises(KeyError):
-        body.digest()
-    with pytest.raises(BodyError, match="failed half-way"):
-        list(body)

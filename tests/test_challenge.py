@@ -1,4 +1,4 @@
-"""Sections 1, 2 and 6: challenges and next nonces, read and written."""
+"""Sections 1 and 2: challenges are read and written, and so are the reasons of a 401."""
 
 import contextlib
 
@@ -6,18 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuned_digest import MalformedFieldError, SearchCost, TunedDigestError, Tuning
-from tuned_digest._grammar import SCHEMES, Dialect
-from tuned_digest.challenge import (
-    NEXT_NONCE_FIELDS,
-    Challenge,
-    read_challenges,
-    read_next_nonces,
-    read_reason,
-    write_challenge,
-    write_next_nonce,
-)
-from tuned_digest.tuning import Work
+from tuned_digest import MalformedFieldError, SearchCost, TunedDigestError, Tuning, Work
+from tuned_digest._wire.challenge import Challenge, read_challenges, read_reason, write_challenge
+from tuned_digest._wire.grammar import Dialect
+from tuned_digest._wire.work import SCHEMES
 
 from .strategies import actions, adversarial, costs, dialects, nonces, tunings
 
@@ -27,11 +19,6 @@ ASYMMETRIC = "asym-tuned-digest-signature nonce=n;algorithm=blake3$1;actions=rea
 UNSUPPORTED = "tuned-digest-signature nonce=n;algorithm=scrypt$1;actions=read"
 QUICK = Tuning("argon2d", 8, 1, 1)
 READ = frozenset({"read"})
-
-
-def next_nonce(nonce: str = "n", scopes: str = "read", algorithm: str = "blake3=1") -> str:
-    """Write a next nonce with parts of one's own choice."""
-    return f"nextnonce={nonce};{algorithm};scopes={scopes}"
 
 
 def test_a_deployed_challenge_is_read() -> None:
@@ -186,149 +173,6 @@ def test_reading_challenges_raises_nothing_foreign(values: list[str], fallback: 
         assert all(challenge.scheme in SCHEMES and challenge.nonce for challenge in challenges)
 
 
-def test_next_nonces_of_the_protocol_text_are_read() -> None:
-    """The four values of section 6 are two nonces, each under both schemes."""
-    others = "read,update,delete,debug,proxy"
-    values = [
-        f"nextnonce=a;argon=$argon2d$v=19$m=65536,t=3,p=8;scopes={others}",
-        f"nextnonce=a;blake3=1;scopes={others}",
-        "nextnonce=b;argon=$argon2d$v=19$m=262144,t=5,p=8;scopes=create",
-        "nextnonce=b;blake3=1;scopes=create",
-    ]
-    for arrived in (values, [", ".join(values)], [",".join(values)]):
-        found, dropped = read_next_nonces(arrived)
-        assert dropped == []
-        assert [(nonce.nonce, dict(nonce.works), nonce.scopes) for nonce in found] == [
-            (
-                "a",
-                {ARGON: Tuning("argon2d", 65536, 3, 8), SEARCH: SearchCost(1)},
-                frozenset(others.split(",")),
-            ),
-            ("b", {ARGON: Tuning("argon2d", 262144, 5, 8), SEARCH: SearchCost(1)}, frozenset({"create"})),
-        ]
-
-
-def test_next_nonces_are_read_from_both_fields() -> None:
-    """``uno-authn-info`` is always read too: it repeats nonces, or alone holds some."""
-    found, dropped = read_next_nonces([next_nonce("a")], [next_nonce("a"), next_nonce("b", "create")])
-    assert [(nonce.nonce, nonce.scopes) for nonce in found] == [("a", READ), ("b", {"create"})]
-    assert dropped == []
-
-
-def test_a_list_dialect_next_nonce_is_read() -> None:
-    """Merged next nonces of quoted auth-params are read, and say their dialect."""
-    value = (
-        'nextnonce="a", argon="$argon2d$v=19$m=8,t=1,p=1", scopes="read,update", nextnonce="b", blake3=2, '
-    )
-    found, dropped = read_next_nonces([value + "scopes=read, create"])
-    assert dropped == []
-    assert [(nonce.nonce, nonce.scopes, nonce.dialect) for nonce in found] == [
-        ("a", frozenset({"read", "update"}), "list"),
-        ("b", frozenset({"read", "create"}), "list"),
-    ]
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        'nextnonce="digest", qop=auth, rspauth="x", cnonce="y", nc=00000001',
-        "nextnonce=a;scopes=read",
-        'nextnonce="a", realm="x',
-        'nextnonce="argon="',
-        "",
-        ",;,",
-    ],
-)
-def test_values_without_argon_or_blake3_are_not_ours(value: str) -> None:
-    """A value of another scheme is neither stored nor reported."""
-    assert read_next_nonces([value]) == ([], [])
-
-
-@pytest.mark.parametrize(
-    ("value", "problem"),
-    [
-        ("blake3=1;scopes=read", "nextnonce is missing"),
-        ("nextnonce=a;blake3=1", "scopes is missing"),
-        ("nextnonce=a;blake3=1;scopes=", "scopes is empty"),
-        ("nextnonce=a;blake3=1;blake3=1;scopes=read", "blake3 is repeated"),
-        ("nextnonce=a;blake3=0;scopes=read", "not supported"),
-        ("nextnonce=a;argon=blake3$1;scopes=read", "not supported"),
-        (f"nextnonce={'a' * 513};blake3=1;scopes=read", "1 to 512"),
-        ("nextnonce=a;blake3=1;scopes=read;" + "x" * 16384, "over 16384"),
-        ('nextnonce="a, blake3=1;scopes=read', "broken quoted string"),
-    ],
-)
-def test_a_malformed_next_nonce_is_dropped(value: str, problem: str) -> None:
-    """A bad next nonce is reported with what was wrong, and the good ones beside it are kept."""
-    found, dropped = read_next_nonces([value, next_nonce("good")])
-    assert [nonce.nonce for nonce in found] == ["good"]
-    assert [drop.field for drop in dropped] == ["Authentication-Info"]
-    assert problem in dropped[0].problem
-
-
-@pytest.mark.parametrize("times", [2, 3])
-def test_two_values_of_one_nonce_that_differ_in_scope_are_both_dropped(times: int) -> None:
-    """A nonce whose values disagree on its scope is not stored, whatever else repeats it."""
-    values = [next_nonce("a"), next_nonce("a", "update"), next_nonce("a")][:times]
-    found, dropped = read_next_nonces([*values, next_nonce("b")])
-    assert [nonce.nonce for nonce in found] == ["b"]
-    assert [drop.problem for drop in dropped] == [
-        "Authentication-Info: two values of one nonce differ in scopes"
-    ]
-
-
-def test_a_disagreement_between_the_two_fields_drops_the_nonce() -> None:
-    """Values of one nonce are held against each other across both fields."""
-    found, dropped = read_next_nonces([next_nonce("a")], [next_nonce("a", "update")])
-    assert (found, [drop.field for drop in dropped]) == ([], ["uno-authn-info"])
-
-
-def test_the_first_of_two_works_of_one_nonce_counts() -> None:
-    """A nonce that comes twice under one scheme keeps the work it came with first."""
-    found, _ = read_next_nonces([next_nonce("a"), next_nonce("a", algorithm="blake3=9")])
-    assert [dict(nonce.works) for nonce in found] == [{SEARCH: SearchCost(1)}]
-
-
-def test_one_value_may_name_both_works() -> None:
-    """A value with ``argon`` and ``blake3`` is a nonce under both schemes."""
-    found, _ = read_next_nonces([next_nonce(algorithm=f"argon={QUICK};blake3=1")])
-    assert [dict(nonce.works) for nonce in found] == [{ARGON: QUICK, SEARCH: SearchCost(1)}]
-
-
-def test_32_next_nonces_are_read_from_a_field() -> None:
-    """Values beyond the thirty-second are dropped, reported once, and the other field is still read."""
-    found, dropped = read_next_nonces([next_nonce(f"a{n}") for n in range(40)], [next_nonce("b")])
-    assert [nonce.nonce for nonce in found] == [*(f"a{n}" for n in range(32)), "b"]
-    assert [drop.problem for drop in dropped] == ["Authentication-Info: more than 32 next nonces"]
-
-
-@given(nonces(), tunings() | costs(), actions(), dialects())
-def test_a_written_next_nonce_reads_back(
-    nonce: str, work: Work, scopes: frozenset[str], dialect: Dialect
-) -> None:
-    """Writing a next nonce and reading it is the identity, in both dialects."""
-    found, dropped = read_next_nonces([write_next_nonce(nonce, work, scopes, dialect)])
-    assert dropped == []
-    assert [(one.nonce, dict(one.works), one.scopes, one.dialect) for one in found] == [
-        (nonce, {work.scheme: work}, scopes, dialect)
-    ]
-
-
-@given(st.lists(adversarial(), max_size=3), st.lists(adversarial(), max_size=3))
-def test_reading_next_nonces_never_raises(values: list[str], repeated: list[str]) -> None:
-    """No text makes the reader of next nonces raise: a bad one is dropped and reported."""
-    found, dropped = read_next_nonces(values, repeated)
-    assert all(nonce.nonce and nonce.works for nonce in found)
-    assert {drop.field for drop in dropped} <= set(NEXT_NONCE_FIELDS)
-
-
-@given(adversarial(), adversarial())
-def test_a_good_next_nonce_survives_its_neighbours(before: str, after: str) -> None:
-    """Whatever other field lines hold, a well-formed value of an unheard-of nonce is found."""
-    found, _ = read_next_nonces([before, next_nonce("0only0here0"), after])
-    assert "0only0here0" in [nonce.nonce for nonce in found]
-
-
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
@@ -357,11 +201,9 @@ def test_reading_a_reason_never_raises(body: bytes) -> None:
     assert set(read_reason(body)) <= set("abcdefghijklmnopqrstuvwxyz ")
 
 
-def test_nonces_are_not_in_a_repr() -> None:
-    """Neither a challenge nor a next nonce shows its nonce."""
-    challenge = Challenge(ARGON, "secret0", str(QUICK), QUICK, READ)
-    found, _ = read_next_nonces([next_nonce("secret0")])
-    assert "secret0" not in repr(challenge) + repr(found)
+def test_a_challenge_shows_no_nonce() -> None:
+    """The repr of a challenge does not hold its nonce."""
+    assert "secret0" not in repr(Challenge(ARGON, "secret0", str(QUICK), QUICK, READ))
 
 
 def test_readers_share_one_root_error() -> None:

@@ -17,9 +17,9 @@ import httpx
 import pytest
 
 from tuned_digest import Ed25519Signer
-from tuned_digest.__main__ import main
+from tuned_digest._cli import main
+from tuned_digest._cli.blobs import blobs_application
 from tuned_digest.httpx import TunedDigestAuth
-from tuned_digest.server.blobs import blobs_application
 
 from .serving import QUICK, QUICK_CREATE, serve
 
@@ -107,7 +107,7 @@ def test_serve_without_its_extra_says_what_to_install() -> None:
     """Without uvicorn, serve names the extra."""
     code = (
         "import sys; sys.modules['uvicorn'] = None;"
-        "from tuned_digest.__main__ import main; sys.exit(main(['serve']))"
+        "from tuned_digest._cli import main; sys.exit(main(['serve']))"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
@@ -116,16 +116,17 @@ def test_serve_without_its_extra_says_what_to_install() -> None:
     assert "tuned-digest[demo]" in ended.stderr
 
 
-def test_blobs_are_bounded(signer: Ed25519Signer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What would take all blobs over their capacity is answered 507, and changes nothing."""
-    monkeypatch.setattr("tuned_digest.server.blobs._CAPACITY", 100)
+def test_blobs_are_bounded(signer: Ed25519Signer) -> None:
+    """What would take all blobs over 64 MiB is answered 507 and changes nothing; what fits is kept."""
+    largest = bytes(16 * 1024 * 1024)
     with serve(blobs_application(access=QUICK, create=QUICK_CREATE)) as server:
         auth = TunedDigestAuth(server.url, signer)
-        with httpx.Client(base_url=server.url, auth=auth) as client:
-            assert client.put("/blobs/one", content=bytes(60)).status_code == 201
-            assert client.put("/blobs/two", content=bytes(60)).status_code == 507
-            assert client.put("/blobs/one", content=bytes(70)).status_code == 200
-            assert client.get("/blobs/two").status_code == 404
+        with httpx.Client(base_url=server.url, auth=auth, timeout=60) as client:
+            statuses = [client.put(f"/blobs/{number}", content=largest).status_code for number in range(4)]
+            assert statuses == [201, 201, 201, 507]  # one is there from the start
+            assert client.get("/blobs/3").status_code == 404
+            assert client.put("/blobs/2", content=largest).status_code == 200
+            assert client.put("/blobs/3", content=largest[1000:]).status_code == 201
 
 
 def test_keygen_writes_a_key_that_its_owner_alone_can_read(
@@ -148,10 +149,14 @@ def test_keygen_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "exists" in capsys.readouterr().err
 
 
-def test_keygen_says_where_it_cannot_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A folder that is not there is named."""
-    assert main(["keygen", str(tmp_path / "missing" / "key.pem")]) == 1
-    assert "missing" in capsys.readouterr().err
+@pytest.mark.parametrize("path", ["missing/key.pem", "~nobody-has-this-name/key.pem"])
+def test_keygen_says_where_it_cannot_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], path: str
+) -> None:
+    """A folder that is not there is named, and so is a user who is not."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["keygen", path]) == 1
+    assert f"{path} cannot be written" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits on the size of files are POSIX's")
@@ -160,7 +165,7 @@ def test_keygen_on_a_full_disk_says_so(tmp_path: Path, capsys: pytest.CaptureFix
     limited = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10));"
-        "from tuned_digest.__main__ import main; sys.exit(main(['keygen', sys.argv[1]]))"
+        "from tuned_digest._cli import main; sys.exit(main(['keygen', sys.argv[1]]))"
     )
     path = tmp_path / "key.pem"
     ended = subprocess.run(
@@ -186,12 +191,14 @@ def test_keygen_leaves_no_part_of_a_key(
 
 
 @pytest.mark.parametrize(
-    ("typed", "status"), [(["secret", "secret"], 0), (["secret", "other"], 1), ([""], 1)]
+    ("typed", "status"),
+    [(["secret", "secret"], 0), (["secret", "other"], 1), ([""], 1), (["x" * 1024] * 2, 1)],
+    ids=["the same", "different", "empty", "too long"],
 )
 def test_keygen_asks_for_a_password_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: list[str], status: int
 ) -> None:
-    """A password is asked for twice, and a key is written only when both agree."""
+    """A password is asked for twice, and a file is made only when both agree and can be used."""
     answers = iter(typed)
     monkeypatch.setattr(getpass, "getpass", lambda prompt: next(answers))
     path = tmp_path / "key.pem"

@@ -1,139 +1,19 @@
-"""The two drivers: the same steps, blocking and under anyio."""
+"""The two drivers: the same steps, blocking and under anyio; and the turns in which a burst begins."""
 
-import asyncio
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import anyio
-import anyio.from_thread
 import anyio.lowlevel
 import pytest
 
-from tuned_digest import ArgumentError, Ed25519Signer, Resources, SearchCost, Tuning, _drivers
-from tuned_digest._drivers import Inline, Job, Threaded, Worked, run_anyio, run_blocking
-from tuned_digest._steps import Step, ask
-from tuned_digest._work import WorkLimiter
-from tuned_digest.errors import ProofAbandonedError, WorkTimeoutError
-from tuned_digest.exchange import Prove
-from tuned_digest.httpx import TunedDigestAuth
-from tuned_digest.proof.native import native_engine
-from tuned_digest.tuning import Work
+from tuned_digest._runtime.drivers import run_anyio, run_blocking, take_turn
+from tuned_digest._runtime.steps import Either, Here, InThread, Limited, Pause, Step, Steps
 
-from .driving import Steps
-
-SMALL: list[Work] = [Tuning("argon2d", 512, 1, 1), Tuning("argon2d", 256, 2, 1), SearchCost(6)]
-LARGE: list[Work] = [Tuning("argon2d", 513, 1, 1), Tuning("argon2d", 16, 1, 2), SearchCost(7)]
-
-
-@dataclass
-class Do(Step[Any]):
-    """Ask for a job of the test's own."""
-
-    job: Job
-
-
-def job_of(step: Step[object]) -> Job:
-    """Say what a step means."""
-    assert isinstance(step, Do)
-    return step.job
-
-
-def each(*jobs: Job) -> Steps[list[Any]]:
-    """Ask for jobs one after another, and note what comes of each."""
-    outcomes = []
-    for job in jobs:
-        try:
-            outcomes.append((yield from ask(Do(job))))
-        except LookupError as error:
-            outcomes.append(error)
-    return outcomes
-
-
-Run = Callable[[Steps[Any]], Any]
-
-
-def blocking(steps: Steps[Any]) -> Any:
-    """Run steps blocking."""
-    return run_blocking(steps, job_of)
-
-
-def under_asyncio(steps: Steps[Any]) -> Any:
-    """Run steps under asyncio."""
-    return anyio.run(run_anyio, steps, job_of, backend="asyncio")
-
-
-def under_trio(steps: Steps[Any]) -> Any:
-    """Run steps under trio."""
-    return anyio.run(run_anyio, steps, job_of, backend="trio")
-
-
-DRIVERS: list[Run] = [blocking, under_asyncio, under_trio]
-ASYNC_DRIVERS = DRIVERS[1:]
-
-
-@pytest.mark.parametrize("run", DRIVERS)
-@pytest.mark.parametrize("work", SMALL + LARGE, ids=str)
-def test_each_job_is_answered(run: Run, work: Work) -> None:
-    """The answer to a job comes back into the generator, and its return value out of the driver."""
-    alone = Worked(lambda: 4, work, Resources(max_concurrent=1))
-    assert run(each(Inline(lambda: 1), Threaded(lambda: 2), Worked(lambda: 3, work), alone)) == [1, 2, 3, 4]
-
-
-@pytest.mark.parametrize("run", DRIVERS)
-def test_a_generator_without_steps_is_run(run: Run) -> None:
-    """A generator that asks for nothing returns at once."""
-    assert run(each()) == []
-
-
-@pytest.mark.parametrize("run", DRIVERS)
-@pytest.mark.parametrize(
-    "kind", [Inline, Threaded, lambda call: Worked(call, SMALL[0]), lambda call: Worked(call, LARGE[0])]
-)
-def test_an_error_of_a_job_is_raised_at_its_step(
-    run: Run, kind: Callable[[Callable[[], object]], Job]
-) -> None:
-    """The generator can answer an error with something else, and goes on."""
-    error = LookupError("lost")
-
-    def fail() -> object:
-        raise error
-
-    assert run(each(kind(fail), Inline(lambda: 2))) == [error, 2]
-
-
-@pytest.mark.parametrize("run", DRIVERS)
-def test_an_error_the_generator_does_not_answer_comes_out(run: Run) -> None:
-    """What a job raises and the generator lets pass reaches the driver's caller unchanged."""
-    with pytest.raises(ZeroDivisionError):
-        run(each(Inline(lambda: 1 // 0)))
-
-
-@pytest.mark.parametrize("work", SMALL, ids=str)
-@pytest.mark.parametrize("run", DRIVERS)
-def test_small_work_is_done_where_it_is_asked_for(run: Run, work: Work) -> None:
-    """Work under the cost of a few hops to a thread needs none."""
-    assert run(each(Worked(threading.get_ident, work))) == [threading.get_ident()]
-
-
-@pytest.mark.parametrize("work", LARGE, ids=str)
-@pytest.mark.parametrize("run", DRIVERS)
-def test_large_work_runs_under_the_limiter(run: Run, work: Work) -> None:
-    """Work that may be slow has a thread of the process-wide limiter's."""
-    assert run(each(Worked(lambda: threading.current_thread().name, work))) == ["tuned-digest-work"]
-
-
-def test_threaded_jobs_block_a_blocking_caller() -> None:
-    """A blocking client calls what may be slow in its own thread."""
-    assert blocking(each(Threaded(threading.get_ident))) == [threading.get_ident()]
-
-
-@pytest.mark.parametrize("run", ASYNC_DRIVERS)
-def test_threaded_jobs_leave_the_loop_free(run: Run) -> None:
-    """Under anyio what may be slow runs in another thread."""
-    assert run(each(Threaded(threading.get_ident))) != [threading.get_ident()]
+from .driving import Client, Server, send
+from .working import BACKENDS, DRIVERS, HASH, Run, in_one_piece
 
 
 async def answer() -> int:
@@ -142,195 +22,245 @@ async def answer() -> int:
     return 7
 
 
-@pytest.mark.parametrize("run", ASYNC_DRIVERS)
-@pytest.mark.parametrize("kind", [Inline, lambda call: Worked(call, SMALL[0])])
-def test_awaitable_answers_are_awaited(run: Run, kind: Callable[[Callable[[], object]], Job]) -> None:
-    """An async signer, cache or store answers by being awaited."""
-    assert run(each(kind(answer))) == [7]
+def limited(call: Callable[[], object]) -> Limited:
+    """Make a step of work in one piece."""
+    return Limited(in_one_piece(call), HASH, share="a test")
 
 
-@pytest.mark.parametrize("kind", [Inline, Threaded])
-def test_a_blocking_caller_refuses_awaitable_answers(kind: Callable[[Callable[[], object]], Job]) -> None:
-    """A blocking client says that an async signer, cache or store needs an async one."""
-    with pytest.raises(ArgumentError, match="needs an async client"):
-        blocking(each(kind(answer)))
+def either(call: Callable[[], object]) -> Either:
+    """Make a step that does the same in both worlds."""
+
+    async def acall() -> object:
+        return call()
+
+    return Either(call, acall)
 
 
-def test_a_blocking_caller_refuses_awaitables_of_any_kind() -> None:
-    """A future is refused as a coroutine is."""
-    loop = asyncio.new_event_loop()
-    try:
-        with pytest.raises(ArgumentError, match="needs an async client"):
-            blocking(each(Inline(loop.create_future)))
-    finally:
-        loop.close()
+KINDS: list[Callable[[Callable[[], object]], Step]] = [Here, InThread, either, limited]
+EACH_KIND = pytest.mark.parametrize("kind", KINDS, ids=["here", "in thread", "either", "limited"])
+UNDER_EACH = pytest.mark.parametrize("run", DRIVERS)
 
 
-def test_work_is_done_in_place_where_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A blocking client signs at the interpreter's exit too, when no thread starts any more."""
-
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't create new thread at interpreter shutdown")
-
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert blocking(each(Worked(threading.get_ident, LARGE[0]))) == [threading.get_ident()]
-
-
-def test_an_interrupted_wait_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Ctrl-C interrupts while it waits for a place is not done later for nobody."""
-    futures: list[Future[object]] = []
-
-    class Interrupted(Future[object]):
-        def result(self, timeout: float | None = None) -> object:
-            raise KeyboardInterrupt
-
-    def submit(limiter: WorkLimiter, *job: Any) -> Future[object]:
-        futures.append(Interrupted())
-        return futures[0]
-
-    monkeypatch.setattr(WorkLimiter, "submit", submit)
-    with pytest.raises(KeyboardInterrupt):
-        blocking(each(Worked(threading.get_ident, LARGE[0])))
-    assert futures[0].cancelled()
+def each(*steps: Step) -> Steps[list[Any]]:
+    """Take steps one after another, and note what comes of each."""
+    outcomes = []
+    for step in steps:
+        try:
+            outcomes.append((yield step))
+        except LookupError as error:
+            outcomes.append(error)
+    return outcomes
 
 
-@pytest.fixture
-def limiter(monkeypatch: pytest.MonkeyPatch) -> WorkLimiter:
-    """The process's limiter, with one place."""
-    limiter = WorkLimiter(1)
-    monkeypatch.setattr(_drivers, "process_limiter", lambda: limiter)
-    return limiter
+@UNDER_EACH
+def test_each_step_is_answered(run: Run) -> None:
+    """The answer to a step comes back into the generator, and its return value out of the driver."""
+    steps = [kind(lambda number=number: number) for number, kind in enumerate(KINDS)]  # type: ignore[misc]
+    assert run(each(*steps, Pause(0))) == [0, 1, 2, 3, None]
 
 
-HURRIED = Resources(work_timeout=0.01)
-PATIENT = Resources(work_timeout=60)
+@UNDER_EACH
+def test_a_generator_without_steps_is_run(run: Run) -> None:
+    """A generator that asks for nothing returns at once."""
+    assert run(each()) == []
 
 
-@pytest.mark.parametrize("run", DRIVERS)
-@pytest.mark.parametrize("work", [LARGE[0], LARGE[-1]], ids=str)
-def test_work_that_has_no_place_in_time_leaves_the_queue(run: Run, work: Work, limiter: WorkLimiter) -> None:
-    """Work that is still waiting when its time is over is never done."""
-    released = threading.Event()
-    running = limiter.submit(lambda: released.wait(60), work)
-    with pytest.raises(WorkTimeoutError, match=r"not done within 0.01 seconds.*work_timeout") as raised:
-        run(each(Worked(lambda: pytest.fail("it is done for nobody"), work, HURRIED)))
-    assert isinstance(raised.value, TimeoutError)
-    assert raised.value.seconds == 0.01
-    assert not limiter._hashes
-    assert not limiter._searches
-    released.set()
-    assert running.result(60)
+@EACH_KIND
+@UNDER_EACH
+def test_an_error_of_a_step_is_raised_where_it_was_yielded(
+    run: Run, kind: Callable[[Callable[[], object]], Step]
+) -> None:
+    """The generator can answer an error with something else, and goes on."""
+    error = LookupError("lost")
 
-
-@pytest.mark.parametrize("run", DRIVERS)
-def test_work_that_is_not_done_in_time_is_abandoned(run: Run, limiter: WorkLimiter) -> None:
-    """Work under way when its time is over is told, and gives its place back once it ends."""
-    abandoned = threading.Event()
-    with pytest.raises(WorkTimeoutError):
-        run(each(Worked(lambda: abandoned.wait(60), LARGE[-1], HURRIED, abandoned.set)))
-    assert run(each(Worked(lambda: "next", LARGE[-1], PATIENT))) == ["next"]
-
-
-@pytest.mark.parametrize("run", DRIVERS)
-def test_work_that_is_done_in_time_is_not_abandoned(run: Run) -> None:
-    """Work that is done gives its result, and is told nothing."""
-    abandoned = threading.Event()
-    assert run(each(Worked(lambda: "done", LARGE[0], PATIENT, abandoned.set))) == ["done"]
-    assert not abandoned.is_set()
-
-
-@pytest.mark.parametrize("resources", [Resources(), PATIENT], ids=["without limit", "with limit"])
-@pytest.mark.parametrize("run", DRIVERS)
-def test_a_timeout_of_the_work_itself_comes_through(run: Run, resources: Resources) -> None:
-    """A `TimeoutError` that the work raises is its own, and not taken for ours."""
-    error = TimeoutError("the work's own")
-
-    def fail() -> None:
+    def fail() -> object:
         raise error
 
-    with pytest.raises(TimeoutError) as raised:
-        run(each(Worked(fail, LARGE[0], resources)))
+    assert run(each(kind(fail), Here(lambda: 2))) == [error, 2]
+
+
+@EACH_KIND
+@UNDER_EACH
+def test_an_error_the_generator_does_not_answer_comes_out(
+    run: Run, kind: Callable[[Callable[[], object]], Step]
+) -> None:
+    """What a step raises and the generator lets pass reaches the driver's caller unchanged."""
+    error = ZeroDivisionError("its own")
+
+    def fail() -> object:
+        raise error
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        run(each(kind(fail)))
     assert raised.value is error
 
 
-class _JustInTime(Future[object]):
-    """A future that is done at the moment in which waiting for it ends."""
+@UNDER_EACH
+def test_what_a_generator_raises_after_an_error_comes_out(run: Run) -> None:
+    """A generator may answer one error with another."""
 
-    def result(self, timeout: float | None = None) -> object:
-        if timeout is not None:
-            raise TimeoutError
-        return super().result()
+    def steps() -> Generator[Step, Any, None]:
+        try:
+            yield Here(lambda: 1 // 0)
+        except ZeroDivisionError:
+            raise KeyError("its own") from None
 
-    def add_done_callback(self, fn: Callable[[Future[object]], object]) -> None:
-        """Tell nobody yet."""
-
-
-@pytest.mark.parametrize("run", DRIVERS)
-def test_work_done_at_the_last_moment_counts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A result that is there when the time is over is given."""
-    future = _JustInTime()
-    future.set_result("just in time")
-    monkeypatch.setattr(WorkLimiter, "submit", lambda limiter, *job: future)
-    assert run(each(Worked(lambda: "never", LARGE[0], HURRIED))) == ["just in time"]
+    with pytest.raises(KeyError, match="its own"):
+        run(steps())
 
 
-def searching(resources: Resources, on_progress: Callable[[int], None]) -> Worked:
-    """Search for what is not found in seconds, as an auth object does."""
-    return proving(resources, Prove(b"string", SearchCost(32), "nonce", b"", on_progress))
+@UNDER_EACH
+def test_an_interrupt_ends_the_driver(run: Run) -> None:
+    """What Ctrl-C raises in a step is no answer: it is not given to the generator."""
+    told: list[BaseException] = []
+
+    def interrupt() -> object:
+        raise KeyboardInterrupt
+
+    def steps() -> Generator[Step, Any, None]:
+        try:
+            yield Here(interrupt)
+        except Exception as error:
+            told.append(error)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(steps())
+    assert told == []
 
 
-def proving(resources: Resources, step: Prove) -> Worked:
-    """Do the work of a step as an auth object does."""
-    job = TunedDigestAuth("*", Ed25519Signer.generate(), resources=resources)._job(cast("Step[object]", step))
-    assert isinstance(job, Worked)
-    return job
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_cancelled_driver_ends(backend: str) -> None:
+    """A task that is cancelled at a step takes no further one."""
+    taken: list[str] = []
+
+    async def main() -> None:
+        with anyio.CancelScope() as scope:
+
+            async def cancel() -> None:
+                scope.cancel()
+                await anyio.lowlevel.checkpoint()
+
+            steps = each(Here(lambda: taken.append("first")), Here(cancel), Here(lambda: taken.append("no")))
+            await run_anyio(steps)
+        assert scope.cancelled_caught
+
+    anyio.run(main, backend=backend)
+    assert taken == ["first"]
 
 
-@pytest.mark.skipif(native_engine() is None, reason="without tuned-digest-native a digest cannot be stopped")
-@pytest.mark.parametrize("run", DRIVERS)
-def test_a_digest_that_nobody_waits_for_stops(run: Run, limiter: WorkLimiter) -> None:
-    """Its time over, a digest of hours gives its place back."""
-    hours = Tuning("argon2d", 65536, 1_000_000, 1)
-    job = proving(HURRIED, Prove(b"string", hours, "nonce", bytes(16)))
-    with pytest.raises(WorkTimeoutError):
-        run(each(job))
-    assert run(each(Worked(lambda: "next", LARGE[0], PATIENT))) == ["next"]
-    with pytest.raises(ProofAbandonedError, match="nobody waits"):
-        job.call()
+def test_the_core_is_driven_without_a_step_for_what_is_done_at_once() -> None:
+    """With quick work, and cache, key and store in memory, nothing is asked of an event loop."""
+    client, server = Client(), Server()
+    client.options |= {"nonces": client.cache, "signer": client.signer}
+    assert [send(client, server, "GET", "/")[0] for _ in range(2)] == [[401, 200], [200]]
+    assert client.steps == []
+    assert {type(step) for step in server.steps} == {Here}
 
 
-class TestAbandonedSearches:
-    """A search that nobody waits for stops at its next turn, and gives its place back."""
+class Burst:
+    """Tasks that begin at once, and the turn of the event loop in which each was let through."""
 
-    @pytest.mark.parametrize("run", DRIVERS)
-    def test_after_a_timeout(self, run: Run, limiter: WorkLimiter) -> None:
-        """Its time over, a search makes room for the next."""
-        turns = list[int]()
-        job = searching(HURRIED, turns.append)
-        with pytest.raises(WorkTimeoutError):
-            run(each(job))
-        assert run(each(Worked(lambda: "next", SearchCost(7), PATIENT))) == ["next"]
-        with pytest.raises(ProofAbandonedError, match="nobody waits"):
-            job.call()
-        assert len(turns) == len(set(turns))
+    def __init__(self) -> None:
+        self.turns = 0
+        self.passed: list[int] = []
 
-    @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-    def test_after_its_task_was_cancelled(self, backend: str, limiter: WorkLimiter) -> None:
-        """Its task cancelled, a search makes room for the next."""
-        turns = list[int]()
+    async def _count_turns(self) -> None:
+        while True:
+            await anyio.lowlevel.checkpoint()
+            self.turns += 1
 
-        async def main() -> list[Any]:
-            with anyio.CancelScope() as scope:
-                token = anyio.lowlevel.current_token()
+    async def _pass(self, turn: Callable[[], Awaitable[None]]) -> None:
+        await turn()
+        self.passed.append(self.turns)
 
-                def cancel(tried: int) -> None:
-                    if not turns:
-                        anyio.from_thread.run_sync(scope.cancel, token=token)
-                    turns.append(tried)
+    async def run(self, number: int, turn: Callable[[], Awaitable[None]] = take_turn) -> None:
+        """Begin so many tasks beside one that counts the turns."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._count_turns)
+            await anyio.lowlevel.checkpoint()
+            async with anyio.create_task_group() as tasks:
+                for _ in range(number):
+                    tasks.start_soon(self._pass, turn)
+            group.cancel_scope.cancel()
 
-                await run_anyio(each(searching(PATIENT, cancel)), job_of)
-            assert scope.cancelled_caught
-            return await run_anyio(each(Worked(lambda: "next", SearchCost(7), PATIENT)), job_of)
 
-        assert anyio.run(main, backend=backend) == ["next"]
-        assert turns[0] in {256, 2**24}  # without the native companion, and with it
+NUMBER = 50
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_burst_is_let_through_one_a_turn(backend: str) -> None:
+    """Of tasks that begin at once each passes in a turn of its own, and everybody else runs in between."""
+    burst = Burst()
+    anyio.run(burst.run, NUMBER, backend=backend)
+    assert burst.passed == sorted(burst.passed)
+    assert len(burst.passed) == NUMBER
+    # Trio shuffles who runs first in a turn, so that two neighbours may see the same count.
+    assert NUMBER - 2 <= burst.passed[-1] - burst.passed[0] <= 2 * NUMBER
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_burst_without_turns_passes_at_once(backend: str) -> None:
+    """The count tells: tasks that take no turn all pass in one."""
+
+    async def no_turn() -> None:
+        await anyio.lowlevel.checkpoint()
+
+    burst = Burst()
+    anyio.run(burst.run, NUMBER, no_turn, backend=backend)
+    assert burst.passed[-1] - burst.passed[0] <= 1
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_request_alone_waits_for_one_turn(backend: str) -> None:
+    """Where nobody else begins, a request is not held up."""
+    burst = Burst()
+    anyio.run(burst.run, 1, backend=backend)
+    assert burst.passed[0] <= 3
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_task_cancelled_in_the_line_holds_nobody_up(backend: str) -> None:
+    """Tasks that leave the line, at its head or further behind, leave it to the others."""
+    passed: list[int] = []
+
+    async def main() -> None:
+        scopes = [anyio.CancelScope() for _ in range(9)]
+
+        async def one(number: int) -> None:
+            with scopes[number]:
+                await take_turn()
+                passed.append(number)
+
+        async with anyio.create_task_group() as group:
+            for number in range(9):
+                group.start_soon(one, number)
+            await anyio.lowlevel.checkpoint()
+            for scope in scopes[::2]:
+                scope.cancel()
+
+    anyio.run(main, backend=backend)
+    assert {1, 3, 5, 7} <= set(passed)
+    assert len(passed) == len(set(passed)) < 9
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_event_loop_has_turns_of_its_own(backend: str) -> None:
+    """Loops in several threads, and one after another, let their own tasks through."""
+    bursts, together = [Burst() for _ in range(3)], threading.Barrier(3)
+
+    def run(burst: Burst) -> None:
+        together.wait(60)
+        anyio.run(burst.run, NUMBER, backend=backend)
+        anyio.run(burst.run, NUMBER, backend=backend)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(run, bursts))
+    assert [len(burst.passed) for burst in bursts] == [2 * NUMBER] * 3
+
+
+def test_the_blocking_driver_stays_in_its_thread() -> None:
+    """What blocks a blocking caller is called in its own thread."""
+    assert (
+        run_blocking(each(*(kind(threading.get_ident) for kind in (Here, InThread, either))))
+        == [threading.get_ident()] * 3
+    )

@@ -3,14 +3,20 @@
 import inspect
 import pickle
 import re
+from typing import Any
 
 import httpx
 import pytest
 import requests
 
-from tuned_digest import errors
-from tuned_digest._library_errors import as_library_error
-from tuned_digest.errors import TunedDigestError
+from tuned_digest import Ed25519Signer, Resources, errors
+from tuned_digest._client.library_errors import as_library_error
+from tuned_digest.errors import RefusedError, TunedDigestError
+
+from .clients import Connect
+from .field_server import verified
+from .ledger import Ledger
+from .serving import serve
 
 CLASSES: list[type[TunedDigestError]] = [getattr(errors, name) for name in errors.__all__]
 EVIDENCE = {
@@ -105,3 +111,25 @@ def test_a_response_is_set_where_there_is_one() -> None:
     )
     assert isinstance(error, requests.RequestException)
     assert error.response is response
+
+
+def test_a_refusal_in_the_field_is_of_both_families(
+    connect: Connect, ledger: Ledger, signer: Ed25519Signer
+) -> None:
+    """An origin that refuses a good answer is reported by an error with evidence, which pickles."""
+    nobody = verified(accounts=lambda identity: None)
+    options = {"resources": Resources(refusals_allowed=1), "_clock": lambda: 7.0}
+    with ledger.watch(serve(nobody)) as server, connect(server.url, signer, **options) as client:
+        assert client.send("GET", server.url).status == 401
+        with pytest.raises(RefusedError, match="unknown identity") as raised:
+            client.send("GET", server.url)
+        assert isinstance(raised.value, client.library_error)
+        error: Any = raised.value
+        assert error.response.status_code == 401
+        assert str(error.request.url).startswith(server.url)
+        again = pickle.loads(pickle.dumps(error))
+        assert type(again) is type(error)
+        for one in (error, again):
+            evidence = (one.origin, one.refusals, one.reason, one.seconds)
+            assert evidence == (server.url, 1, "unknown identity", 60.0)
+    assert server.statuses == [401, 401, 401]

@@ -24,10 +24,10 @@ CLIENTS = {
         (read:\ 'hello',\ challenged\ 0\ times\n){3}
     """,
     "httpx_async": r"""
-        100\ of\ 100\ read,\ ([1-9]|10)\ of\ them\ challenged\n
+        100\ of\ 100\ read,\ [1-9]\ of\ them\ challenged\n
     """,
     "requests_session": r"""
-        wrote\ 8890\ bytes,\ challenged\ [12]\ times\n
+        wrote\ 8890\ bytes,\ challenged\ 1\ times\n
         read\ 1000\ lines,\ challenged\ 0\ times\n
     """,
     "create_with_progress": r"""

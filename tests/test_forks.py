@@ -1,6 +1,9 @@
 """What is shared with a forked process: the key and the settings, never a nonce, for every adapter."""
 
+import json
 import multiprocessing
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -9,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from tuned_digest import Ed25519Signer, Resources, Tuning, events
+from tuned_digest._runtime.forks import generation
 from tuned_digest.server import Policy
 
 from .clients import Client, Connect
@@ -111,3 +115,105 @@ def test_a_child_forked_while_its_parent_hashes_can_send(
         with forked(child):
             worker.join(60)
         assert sorted(server.statuses) == [200] * 2 + [401] * 2
+
+
+def test_each_fork_is_counted() -> None:
+    """A child and its child have numbers that none of their parents has."""
+    number = generation()
+    assert generation() == number
+
+    def grandchild() -> None:
+        assert generation() == number + 2
+
+    def child() -> None:
+        assert generation() == number + 1
+        with forked(grandchild):
+            pass
+
+    with forked(child), forked(child):
+        pass
+    assert generation() == number
+
+
+SAME_PROCESS_ID = """
+import ctypes, json, os, sys
+from tests.working import HASH, in_one_piece
+from tuned_digest import MemoryNonceCache, NextNonce, Origin, Terms
+from tuned_digest._runtime.limiter import process_limiter
+
+A, TERMS = Origin.parse("https://a"), Terms({}, frozenset({"read"}))
+CLONE_NEWPID = 0x20000000
+how, cache, parents_limiter = sys.argv[1], MemoryNonceCache(), None
+
+def leave_the_namespace():  # children do, and the first of them has the number 1
+    if how == "constant":
+        os.getpid = lambda: 7
+    elif ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWPID):
+        print("not permitted")
+        sys.exit()
+
+def take():
+    found = cache.take(A, "read")
+    return found and found.nonce
+
+def remember(*nonces):
+    cache.remember(A, [NextNonce(nonce, TERMS) for nonce in nonces])
+
+def tell(**facts):
+    limiter = process_limiter()
+    facts["worked"] = limiter.submit(in_one_piece(lambda: True), HASH).result(60)
+    facts["has_its_own_limiter"] = limiter is not parents_limiter
+    print(json.dumps({"pid": os.getpid(), **facts}), flush=True)
+
+def in_a_child(run):
+    global parents_limiter
+    parents_limiter = process_limiter()
+    child = os.fork()
+    if not child:
+        try:
+            run()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+
+def parent():
+    remember("a", "b", "c")
+    first = take()
+    tell(taken=[first])
+    leave_the_namespace()
+    in_a_child(child)
+    print(json.dumps({"pid": os.getpid(), "taken": [take(), take(), take()]}), flush=True)
+
+def child():
+    before = take()
+    remember("own")
+    tell(taken=[before, take(), take()])
+
+leave_the_namespace()
+in_a_child(parent)
+"""
+
+
+@pytest.mark.parametrize("how", ["namespace", "constant"])
+def test_a_child_may_have_its_parents_process_id(how: str) -> None:
+    """In a namespace of its own a child has its parent's number, and still none of its nonces or threads."""
+    if how == "namespace" and not (sys.platform == "linux" and os.geteuid() == 0):
+        pytest.skip("a process needs root for a namespace of process ids")
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SAME_PROCESS_ID, how],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    if "not permitted" in run.stdout:
+        pytest.skip("this system lets nobody make a namespace of process ids")
+    told = [json.loads(line) for line in run.stdout.splitlines()]
+    pid = 1 if how == "namespace" else 7
+    done = {"worked": True, "has_its_own_limiter": True}
+    assert told == [
+        {"pid": pid, "taken": ["c"], **done},
+        {"pid": pid, "taken": [None, "own", None], **done},
+        {"pid": pid, "taken": ["b", "a", None]},
+    ], run.stderr

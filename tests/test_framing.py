@@ -11,8 +11,9 @@ import pytest
 from tuned_digest import Ed25519Signer
 
 from .clients import Connect
+from .issuing import accepting, at
 from .ledger import Ledger
-from .raw_server import Issuer, Recorded, Wire, record
+from .raw_server import Issuer, Respond, record
 
 CHUNKS = [b"one ", b"two ", b"three"]
 WHOLE = b"".join(CHUNKS)
@@ -33,7 +34,6 @@ class LengthlessFile:
 
     def __init__(self, content: bytes) -> None:
         self._file = io.BytesIO(content)
-
         self.read = self._file.read
 
     def __iter__(self) -> Iterator[bytes]:
@@ -122,6 +122,17 @@ BODIES: dict[str, tuple[Make, bytes | None]] = {
         lambda folder: {"body": (chunk for chunk in CHUNKS), "headers": {"Transfer-Encoding": "chunked"}},
         WHOLE,
     ),
+    "bytes with a length and a coding of the caller's": (
+        lambda folder: {"body": WHOLE, "headers": {"Content-Length": "13", "Transfer-Encoding": "chunked"}},
+        WHOLE,
+    ),
+    "generator with a length and a coding of the caller's": (
+        lambda folder: {
+            "body": (chunk for chunk in CHUNKS),
+            "headers": {"Transfer-Encoding": "chunked", "Content-Length": "13"},
+        },
+        WHOLE,
+    ),
 }
 
 
@@ -194,16 +205,10 @@ class TestLengths:
         assert [recorded.framing for recorded in server.requests[2:]] == [[], []]
 
 
-def redirecting(issuer: Issuer, status: int = 307) -> Callable[[Wire, Recorded], None]:
+def redirecting(issuer: Issuer, status: int = 307) -> Respond:
     """Redirect what is accepted at ``/first`` to ``/second``."""
-
-    def respond(wire: Wire, recorded: Recorded) -> None:
-        if recorded.target == "/first" and issuer.takes(recorded):
-            wire.answer(status, [("Location", "/second")])
-        else:
-            issuer(wire, recorded)
-
-    return respond
+    redirect = accepting(issuer, lambda wire: wire.answer(status, [("Location", "/second")]))
+    return at("/first", redirect, issuer)
 
 
 def close(options: dict[str, Any]) -> None:

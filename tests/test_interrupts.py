@@ -16,8 +16,8 @@ HOURS: list[Work] = [Tuning("argon2d", 65536, 1_000_000, 1), SearchCost(32)]
 PATIENCE = 60  # seconds until a process that goes on fails the test
 
 SENDING = {
-    "requests": "requests.get(url, auth=tuned_digest.requests.TunedDigestAuth(url, signer, limits=limits))",
-    "httpx": "httpx.get(url, auth=tuned_digest.httpx.TunedDigestAuth(url, signer, limits=limits))",
+    "requests": "requests.get(url, auth=tuned_digest.requests.TunedDigestAuth(url, signer, **options))",
+    "httpx": "httpx.get(url, auth=tuned_digest.httpx.TunedDigestAuth(url, signer, **options))",
     "httpx-asyncio": "asyncio.run(get())",
     "httpx-trio": "trio.run(get)",
 }
@@ -26,22 +26,27 @@ CODE = """
 import asyncio, sys
 import httpx, requests, trio
 import tuned_digest.httpx, tuned_digest.requests
-from tuned_digest import Ed25519Signer, Limits, _auth
+from tuned_digest import Ed25519Signer, Limits, SearchCost, Tuning
 
-url, signer = sys.argv[1], Ed25519Signer.generate()
+url, scheme = sys.argv[1:]
+signer = Ed25519Signer.generate()
 limits = Limits(max_passes=2**31, max_work_kib=2**50, max_search_bits=32)
-prove = _auth.prove
+options = {"limits": limits, "schemes": [scheme]}
 
-def announcing(*arguments, **options):
-    print("working", flush=True)
-    return prove(*arguments, **options)
+def announcing(prove):
+    def proving(*arguments, **options):
+        print("working", flush=True)
+        return (yield from prove(*arguments, **options))
+
+    return proving
 
 async def get():
-    auth = tuned_digest.httpx.TunedDigestAuth(url, signer, limits=limits)
+    auth = tuned_digest.httpx.TunedDigestAuth(url, signer, **options)
     async with httpx.AsyncClient(auth=auth, timeout=60) as client:
         await client.get(url)
 
-_auth.prove = announcing
+for kind in (Tuning, SearchCost):
+    kind.prove = announcing(kind.prove)
 """
 
 
@@ -54,7 +59,7 @@ def test_an_interrupt_ends_the_process_and_not_only_the_wait(sending: str, work:
     with (
         serve(scripted((401, [("WWW-Authenticate", challenge)], b""))) as served,
         subprocess.Popen(
-            [sys.executable, "-c", CODE + sending, served.url],
+            [sys.executable, "-c", CODE + sending, served.url, work.scheme],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

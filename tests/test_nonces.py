@@ -2,16 +2,18 @@
 
 import copy
 import itertools
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuned_digest import ArgumentError, MemoryNonceCache, Origin, SearchCost
-from tuned_digest.challenge import NextNonce
+from tuned_digest import MemoryNonceCache, NextNonce, Origin, SearchCost, Terms
+from tuned_digest._client import nonces
+
+from .clock import Clock
 
 A, B = Origin.parse("https://a"), Origin.parse("https://b")
 WORK = SearchCost(1)
@@ -19,23 +21,13 @@ WORK = SearchCost(1)
 
 def nonce(text: str, *scopes: str) -> NextNonce:
     """Make a next nonce, for reading unless said otherwise."""
-    return NextNonce(text, {WORK.scheme: WORK}, frozenset(scopes or ("read",)))
+    return NextNonce(text, Terms({WORK.scheme: WORK}, frozenset(scopes or ("read",))))
 
 
 def taken(cache: MemoryNonceCache, origin: Origin = A, action: str = "read") -> str | None:
     """Take a nonce and show its text."""
     found = cache.take(origin, action)
     return found.nonce if found else None
-
-
-class Clock:
-    """A clock that stands until it is set."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        """Tell the time."""
-        return self.now
 
 
 def test_a_nonce_is_taken_once() -> None:
@@ -139,28 +131,9 @@ def test_spent_nonces_are_remembered_up_to_a_bound() -> None:
     assert cache.spend(A, "0")
 
 
-def test_origins_are_remembered_up_to_a_bound() -> None:
-    """Of more than 256 origins the least recently used is forgotten."""
-    cache = MemoryNonceCache()
-    origins = [Origin("https", f"h{n}", 443) for n in range(257)]
-    for origin in origins[:256]:
-        cache.remember(origin, [nonce("1"), nonce("2")])
-    assert taken(cache, origins[0]) == "2"
-    cache.remember(origins[256], [nonce("1")])
-    assert taken(cache, origins[0]) == "1"
-    assert taken(cache, origins[1]) is None
-
-
-@pytest.mark.parametrize(("per_scope", "lifetime"), [(0, 1.0), (1, 0.0), (1, -1.0)])
-def test_bounds_are_positive(per_scope: int, lifetime: float) -> None:
-    """A cache that could hold nothing is an error at once."""
-    with pytest.raises(ArgumentError, match="positive"):
-        MemoryNonceCache(per_scope=per_scope, lifetime=lifetime)
-
-
 def test_many_threads_take_every_nonce_once() -> None:
     """Threads taking at once get each nonce exactly once between them."""
-    cache = MemoryNonceCache(per_scope=1000)
+    cache = MemoryNonceCache(per_scope=1000, per_origin_kib=1024)
     cache.remember(A, [nonce(str(n)) for n in range(400)])
     barrier = threading.Barrier(8)
 
@@ -174,14 +147,51 @@ def test_many_threads_take_every_nonce_once() -> None:
 
 
 def test_a_forked_child_starts_without_nonces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under another process id nothing is held and the lock is a new one, even one held at the fork."""
-    cache = MemoryNonceCache()
+    """After a fork nothing is held, and the lock is a new one, even one that a thread held at the fork."""
+    is_asked, answer = threading.Event(), threading.Event()
+
+    class Slow(Clock):
+        def __call__(self) -> float:
+            if threading.current_thread() is holder:
+                is_asked.set()
+                assert answer.wait(60)
+            return super().__call__()
+
+    cache = MemoryNonceCache(clock=Slow())
+    holder = threading.Thread(target=cache.take, args=(A, "read"))  # asks for the time under the lock
+    cache.remember(A, [nonce("n"), nonce("m")])
+    holder.start()
+    assert is_asked.wait(60)
+    monkeypatch.setattr(nonces, "generation", lambda: -1)
+    assert taken(cache) is None
+    cache.remember(A, [nonce("own")])
+    assert taken(cache) == "own"
+    answer.set()
+    holder.join(60)
+
+
+def test_the_threads_of_a_forked_child_share_its_nonces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads that use a cache first in a child do not spend one nonce both."""
+    cache, lock = MemoryNonceCache(), threading.Lock
+    is_slow, others_are_done = threading.Event(), threading.Event()
+    spent: list[bool] = []
+
+    def make() -> object:
+        if threading.current_thread() is slow:
+            is_slow.set()
+            assert others_are_done.wait(60)
+        return lock()
+
+    slow = threading.Thread(target=lambda: spent.append(cache.spend(A, "n")))
     cache.remember(A, [nonce("n")])
-    with cache._held.lock:
-        monkeypatch.setattr(os, "getpid", lambda: -1)
-        assert taken(cache) is None
-        cache.remember(A, [nonce("m")])
-        assert taken(cache) == "m"
+    monkeypatch.setattr(nonces, "generation", lambda: -1)
+    monkeypatch.setattr(threading, "Lock", make)
+    slow.start()
+    assert is_slow.wait(60)
+    spent.append(cache.spend(A, "n"))
+    others_are_done.set()
+    slow.join(60)
+    assert spent == [True, False]
 
 
 def test_a_copy_starts_without_nonces() -> None:
@@ -204,23 +214,45 @@ def test_a_cache_shows_no_nonce() -> None:
     assert repr(cache) == "MemoryNonceCache(per_scope=3, lifetime=10)"
 
 
+_TEXTS = st.sampled_from("abcdefgh")
+_SCOPES = st.sampled_from(((), ("read",), ("update",), ("read", "update"), ("read", "update", "create")))
+_ORIGINS = st.sampled_from((A, B))
 _MOVES = st.one_of(
-    st.tuples(st.just("remember"), st.sampled_from("abcdef"), st.sampled_from(("read", "update"))),
-    st.tuples(st.just("take"), st.just(""), st.sampled_from(("read", "update"))),
-    st.tuples(st.just("spend"), st.sampled_from("abcdef"), st.just("")),
+    st.tuples(st.just("remember"), _ORIGINS, st.lists(st.tuples(_TEXTS, _SCOPES), max_size=4)),
+    st.tuples(st.just("take"), _ORIGINS, st.sampled_from(("read", "update", "create"))),
+    st.tuples(st.just("spend"), _ORIGINS, _TEXTS),
+    st.tuples(st.just("wait"), _ORIGINS, st.integers(1, 9)),
 )
 
 
-@given(st.lists(_MOVES, max_size=40))
-def test_no_history_gives_a_nonce_twice(moves: list[tuple[str, str, str]]) -> None:
-    """Whatever is remembered, taken and spent, no nonce leaves the cache a second time."""
-    cache = MemoryNonceCache(per_scope=2)
-    sent: list[str] = []
-    for move, text, action in moves:
+@given(st.lists(_MOVES, max_size=60), st.integers(1, 3), st.sampled_from((1, 6, 12, 256)), st.integers(2, 20))
+def test_no_history_gives_a_nonce_twice(
+    moves: list[tuple[str, Origin, Any]], per_scope: int, per_origin_kib: int, lifetime: int
+) -> None:
+    """Whatever is remembered, taken, spent and dropped, no nonce of an origin leaves the cache twice."""
+    clock = Clock()
+    cache = MemoryNonceCache(
+        per_scope=per_scope, lifetime=lifetime, per_origin_kib=per_origin_kib, clock=clock
+    )
+    sent: list[tuple[Origin, str]] = []
+    for move, origin, what in moves:
         if move == "remember":
-            cache.remember(A, [nonce(text, action)])
-        elif move == "take":
-            sent += [found] if (found := taken(cache, A, action)) else []
-        else:
-            sent += [text] if cache.spend(A, text) else []
+            cache.remember(origin, [nonce(text, *scopes) for text, scopes in what])
+        elif move == "take" and (found := cache.take(origin, what)):
+            assert what in found.terms.scopes
+            sent.append((origin, found.nonce))
+        elif move == "spend" and cache.spend(origin, what):
+            sent.append((origin, what))
+        elif move == "wait":
+            clock.now += what
     assert len(sent) == len(set(sent))
+
+
+@given(st.lists(_TEXTS, max_size=20), st.integers(1, 8))
+def test_every_nonce_of_an_honest_chain_is_given_once(texts: list[str], per_scope: int) -> None:
+    """Of all that was remembered the newest are given, newest first, and each of them once."""
+    cache = MemoryNonceCache(per_scope=per_scope)
+    for text in texts:
+        cache.remember(A, [nonce(text)])
+    newest = list(dict.fromkeys(texts))[::-1][:per_scope]
+    assert [taken(cache) for _ in range(len(newest) + 1)] == [*newest, None]

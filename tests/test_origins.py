@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuned_digest import ArgumentError, Origin
-from tuned_digest.origins import ServedOrigins
+from tuned_digest._wire.origins import ServedOrigins
 
 from .strategies import adversarial
 
@@ -69,6 +69,13 @@ def test_parts_are_reduced_like_urls() -> None:
     )
 
 
+def test_parts_that_make_no_origin_are_known_as_none() -> None:
+    """`Origin.known` gives the origin that `Origin.of` gives, and None where that raises."""
+    assert Origin.known("HTTPS", "[::0:1]", None) == Origin.of("https", "::1", 443)
+    assert Origin.known("unix", "h", None) is None
+    assert Origin.known("https", "a b", 1) is None
+
+
 @pytest.mark.parametrize("scheme", ["", "ftp", "httpss"])
 def test_another_scheme_has_no_origin(scheme: str) -> None:
     """Only http and https have origins here."""
@@ -101,6 +108,22 @@ def test_loopback_is_recognised(url: str, loopback: bool) -> None:
 def test_an_origin_is_written_as_a_url(url: str) -> None:
     """An origin is written without its default port, an IPv6 address in brackets."""
     assert str(Origin.parse(url)) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "authority"),
+    [
+        ("https://h", "h"),
+        ("http://h:80", "h"),
+        ("https://h:80", "h:80"),
+        ("https://[::1]", "[::1]"),
+        ("http://[::1]:8080", "[::1]:8080"),
+        ("https://B\u00fccher.example:443", "xn--bcher-kva.example"),
+    ],
+)
+def test_an_authority_is_what_a_host_field_has(url: str, authority: str) -> None:
+    """An authority is host and port, the port left out where it is the scheme's own."""
+    assert Origin.parse(url).authority == authority
 
 
 @given(adversarial() | adversarial().map(lambda text: f"https://{text}"))
@@ -170,6 +193,13 @@ def test_any_origin_does_not_follow_redirects() -> None:
     assert served.serves(a, since=a)
     assert not served.serves(b, since=a)
     assert served.serves(Origin.parse("https://listed"), since=a)
+
+
+def test_any_origin_does_not_follow_redirects_from_no_origin() -> None:
+    """Where the first request went to no origin, ``"*"`` serves nothing and listed origins are served."""
+    served = ServedOrigins(["*", "https://listed"])
+    assert not served.serves(Origin.parse("https://a"), since=None)
+    assert served.serves(Origin.parse("https://listed"), since=None)
 
 
 @pytest.mark.parametrize(("allow_http", "serves"), [(False, False), (True, True)])

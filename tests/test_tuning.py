@@ -13,9 +13,10 @@ from tuned_digest import (
     SearchCost,
     Tuning,
     UnsupportedAlgorithmError,
+    Work,
 )
-from tuned_digest._grammar import SCHEMES
-from tuned_digest.tuning import ACCESS_TUNING, CREATE_TUNING, Work, parse_cost, parse_tuning, parse_work
+from tuned_digest._wire.work import KINDS, SCHEMES, parse_work, works_of
+from tuned_digest.proof.argon2 import ACCESS_TUNING, CREATE_TUNING
 
 from .strategies import adversarial, costs, tunings
 
@@ -30,15 +31,17 @@ def test_the_deployed_tunings_are_those_of_the_protocol() -> None:
 
 @given(tunings())
 def test_a_written_tuning_reads_back(tuning: Tuning) -> None:
-    """Every tuning RFC 9106 allows is written and read without loss."""
-    assert parse_tuning(str(tuning)) == parse_work(tuning.scheme, str(tuning)) == tuning
+    """Every tuning RFC 9106 allows is written and read without loss, in challenges and in next nonces."""
+    assert Tuning.parse(str(tuning)) == parse_work(tuning.scheme, str(tuning)) == tuning
+    assert works_of({"argon": tuning.parameter_value}) == {tuning.scheme: tuning}
     assert tuning.scheme == SCHEMES[0]
 
 
 @given(costs())
 def test_a_written_cost_reads_back(cost: SearchCost) -> None:
     """Every cost is written and read without loss, in challenges and in next nonces."""
-    assert parse_work(cost.scheme, str(cost)) == parse_cost(str(cost.bits)) == cost
+    assert SearchCost.parse(str(cost)) == parse_work(cost.scheme, str(cost)) == cost
+    assert works_of({"blake3": cost.parameter_value}) == {cost.scheme: cost}
     assert cost.scheme == SCHEMES[1]
 
 
@@ -75,7 +78,9 @@ def test_a_written_cost_reads_back(cost: SearchCost) -> None:
 def test_any_other_tuning_is_unsupported(text: str) -> None:
     """What is not exactly the PHC form, in range, is unsupported; the error carries it whole."""
     with pytest.raises(UnsupportedAlgorithmError, match="is not supported") as caught:
-        parse_tuning(text)
+        Tuning.parse(text)
+    with pytest.raises(UnsupportedAlgorithmError):
+        works_of({"argon": text})
     assert caught.value.algorithm == text
     assert len(str(caught.value)) < 200
 
@@ -84,7 +89,9 @@ def test_any_other_tuning_is_unsupported(text: str) -> None:
 def test_any_other_cost_is_unsupported(text: str) -> None:
     """A cost is 1 to 32 in decimal, without sign or leading zero."""
     with pytest.raises(UnsupportedAlgorithmError):
-        parse_cost(text)
+        SearchCost.parse_parameter(text)
+    with pytest.raises(UnsupportedAlgorithmError):
+        works_of({"blake3": text})
 
 
 @pytest.mark.parametrize("text", ["blake3", "blake3$", "$blake3$1", "BLAKE3$1", "blake3$1$", "$argon2d$v=19"])
@@ -99,6 +106,45 @@ def test_reading_work_raises_nothing_foreign(scheme: str, text: str) -> None:
     """No text makes the reader of algorithms raise anything but an unsupported one."""
     with contextlib.suppress(UnsupportedAlgorithmError):
         assert str(parse_work(scheme, text)) == text
+
+
+@given(st.dictionaries(st.sampled_from(("argon", "blake3", "nextnonce")), adversarial()))
+def test_reading_next_nonces_parameters_raises_nothing_foreign(parameters: dict[str, str]) -> None:
+    """No text makes the reader of a next nonce's work raise anything but an unsupported algorithm."""
+    with contextlib.suppress(UnsupportedAlgorithmError):
+        works = works_of(parameters)
+        assert {work.parameter: work.parameter_value for work in works.values()} == {
+            name: value for name, value in parameters.items() if name != "nextnonce"
+        }
+
+
+def test_the_kinds_of_work_are_listed_in_the_order_they_are_written() -> None:
+    """Argon2 comes before the search (section 6), and each kind is found by its scheme."""
+    assert list(KINDS) == list(SCHEMES) == [Tuning.scheme, SearchCost.scheme]
+    assert list(works_of({"blake3": "1", "argon": str(QUICK)})) == list(SCHEMES)
+    assert works_of({}) == {}
+
+
+def test_only_the_search_is_for_browsers() -> None:
+    """The fields for browsers repeat the kind of work that browsers do (sections 1 and 6)."""
+    assert [kind.in_browsers for kind in KINDS.values()] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("work", "footprint", "is_quick"),
+    [
+        (Tuning("argon2d", 64, 8, 1), 64, True),
+        (Tuning("argon2d", 64, 9, 1), 64, False),
+        (Tuning("argon2d", 64, 1, 2), 64, False),
+        (ACCESS_TUNING, 65536, False),
+        (SearchCost(6), 0, True),
+        (SearchCost(7), 0, False),
+    ],
+    ids=str,
+)
+def test_what_work_takes_of_a_machine(work: Work, footprint: int, is_quick: bool) -> None:
+    """Argon2 takes its memory and a search none; what is done in 0.3 ms is quick."""
+    assert (work.footprint_kib, work.is_quick) == (footprint, is_quick)
 
 
 @pytest.mark.parametrize(

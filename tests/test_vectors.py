@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from tuned_digest import Ed25519Signer
-from tuned_digest._grammar import SCHEMES, decode_base64
-from tuned_digest.authorization import Authorization, read_authorization
-from tuned_digest.canonical import body_digest, request_string
-from tuned_digest.challenge import Challenge, read_challenges, write_challenge
+from tuned_digest._base64 import decode_base64
+from tuned_digest._wire.challenge import Challenge, read_challenges, write_challenge
+from tuned_digest._wire.credentials import Credentials, read_credentials, write_credentials
+from tuned_digest._wire.profiles.deployed import Deployed
+from tuned_digest._wire.request import SignedRequest
+from tuned_digest._wire.work import SCHEMES, parse_work
+from tuned_digest.keys import verify_identity, verify_signature
 from tuned_digest.proof import prove, verify
-from tuned_digest.signers import verify_identity, verify_signature
-from tuned_digest.tuning import parse_work
 
 _FILE = json.loads((Path(__file__).parent / "vectors.json").read_text())
 VECTORS: list[tuple[str, dict[str, str]]] = [
@@ -42,6 +44,18 @@ class Known:
         """Decode one of its values."""
         return decode_base64(self.vector.get(name, ""), "vectors.json", name)
 
+    @property
+    def credentials(self) -> Credentials:
+        """What its Authorization field holds."""
+        return Credentials(
+            self.scheme,
+            self.octets("identity"),
+            self["nonce"],
+            "deployed",
+            self["response"],
+            self.octets("signature"),
+        )
+
 
 @pytest.fixture(params=VECTORS, ids=[vector["name"] for _, vector in VECTORS])
 def known(request: pytest.FixtureRequest) -> Known:
@@ -56,11 +70,12 @@ def test_there_are_sixteen() -> None:
 
 def test_the_request_string_is_known(known: Known) -> None:
     """Nonce, method, path and body give the known request string."""
-    digest = body_digest(known.octets("body"))
-    assert (
-        request_string(known["nonce"], known["method"], known["path"], digest).decode()
-        == known["request_string"]
-    )
+    digest = blake3(known.octets("body")).digest()
+    path = known["path"]
+    request = SignedRequest(known["method"], "api.example.com", path, "", path, lambda name: (), digest)
+    string = Deployed().work_string(request, known.credentials)
+    assert string.decode() == known["request_string"]
+    assert Deployed().signed_bytes(request, known.credentials) == known["response"].encode()
 
 
 def test_the_response_is_known(known: Known) -> None:
@@ -95,11 +110,8 @@ def test_the_challenge_is_known(known: Known) -> None:
 
 def test_the_authorization_is_known(known: Known) -> None:
     """The known Authorization value is what is written, and reads back."""
-    credential = Authorization(
-        known.scheme, known.octets("identity"), known["nonce"], known["response"], known.octets("signature")
-    )
-    assert str(credential) == known["authorization"]
-    assert read_authorization([known["authorization"]]) == credential
+    assert write_credentials(known.credentials) == known["authorization"]
+    assert read_credentials([known["authorization"]]) == known.credentials
 
 
 def test_the_derived_identity_is_known() -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from anyio.from_thread import start_blocking_portal
 
@@ -53,7 +53,7 @@ class _Answer:
 
     status: int
     round_trips: int
-    authorization: str
+    authorization: str = field(repr=False)
 
 
 _Send = Callable[[str, str, bytes, bool], _Answer]  # method, path, body, and whether it creates

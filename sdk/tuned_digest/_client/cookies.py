@@ -35,7 +35,7 @@ class FreshCookies(CookieJar):
         return {
             name
             for domain, path, name in self._deleted
-            if _is_within(host, domain) and target.startswith(path)
+            if _is_within(host, domain) and _is_below(target, path)
         }
 
 
@@ -54,6 +54,11 @@ def merge_cookies(existing: str | None, fresh: str | None, deleted: set[str]) ->
     pairs = [pair.strip() for pair in (existing or "").split(";")]
     kept = [pair for pair in pairs if pair and pair.partition("=")[0] not in replaced]
     return "; ".join([*kept, fresh] if fresh else kept)
+
+
+def _is_below(target: str, path: str) -> bool:
+    """Match a path with a cookie's (RFC 6265 section 5.1.4)."""
+    return target == path or target.startswith(path if path.endswith("/") else f"{path}/")
 
 
 def _is_within(host: str, domain: str) -> bool:

@@ -18,9 +18,11 @@ from ..errors import ArgumentError
 _ORIGINS = 256  # origins remembered, the least recently used forgotten
 _SPENT_PER_ORIGIN = 4096  # spent nonces remembered, against responses replayed by a cache in between
 
-# Bytes of memory: what is held of a nonce besides its text, its terms included; and of one that is spent.
-_NONCE_BYTES = 1024
-_SPENT_BYTES = 128
+# Bytes of memory, measured: what is held of a nonce besides its text, its terms included; of one that is
+# spent; of a scope, and of an origin.
+_NONCE_BYTES = 1664
+_SPENT_BYTES = 224
+_CHAIN_BYTES = 4096
 _ORIGIN_BYTES = 2048
 
 _Chain = dict[str, tuple[float, NextNonce]]  # by nonce: when it expires, and what it is
@@ -93,7 +95,7 @@ class MemoryNonceCache:
         self._per_origin_kib = per_origin_kib
         self._total_kib = total_kib
         self._clock = clock
-        self._held = _Held()
+        self._held: dict[int, _Held] = {}
 
     def remember(self, origin: Origin, nonces: Iterable[NextNonce]) -> None:
         """Store nonces for later requests, unless they are held or were spent before.
@@ -127,6 +129,7 @@ class MemoryNonceCache:
             at_origin = held.origins.get(origin)
             if at_origin is None:
                 return None
+            held.origins.move_to_end(origin)
             before = at_origin.bytes
             nonce = at_origin.take(action, self._clock())
             held.bytes += at_origin.bytes - before  # less, but for what is kept of a spent nonce
@@ -164,9 +167,13 @@ class MemoryNonceCache:
 
     def _current(self) -> _Held:
         # After a fork the nonces are the parent's, and a lock may be held by a thread that is not here.
-        if self._held.generation != generation():
-            self._held = _Held()
-        return self._held
+        process = generation()
+        held = self._held.get(process)
+        if held is None:
+            held = self._held.setdefault(process, _Held())  # the same one for all threads
+            for parent in self._held.keys() - {process}:
+                self._held.pop(parent, None)
+        return held
 
 
 class _AtOrigin:
@@ -190,13 +197,14 @@ class _AtOrigin:
         chain = self._chains.get(terms.scopes)
         if chain is None:
             chain = self._chains[terms.scopes] = {}
+            self.bytes += _CHAIN_BYTES
         chain[text] = (expiry, nonce)
         self.bytes += len(text) + _NONCE_BYTES
         if len(chain) > per_scope:
             self._drop(chain, next(iter(chain)))
 
     def take(self, action: str, now: float) -> NextNonce | None:
-        fitting = [chain for scopes, chain in self._chains.items() if action in scopes and chain]
+        fitting = [chain for scopes, chain in self._chains.items() if action in scopes]
         if not fitting:
             return None
         chain = fitting[0] if len(fitting) == 1 else max(fitting, key=_newest_expiry)
@@ -222,14 +230,18 @@ class _AtOrigin:
     def shrink(self, limit: int) -> None:
         """Drop the oldest nonces until the rest fits, beside what is kept of those that are spent."""
         while self.bytes - _ORIGIN_BYTES - _SPENT_BYTES * len(self._spent) > limit:
-            chain = min((chain for chain in self._chains.values() if chain), key=_oldest_expiry)
+            chain = min(self._chains.values(), key=_oldest_expiry)
             self._drop(chain, next(iter(chain)))
 
     def _drop(self, chain: _Chain, text: str) -> tuple[float, NextNonce]:
         """Take a nonce out of its chain, for good."""
         self.bytes -= len(text) + _NONCE_BYTES
         self._mark_spent(hash(text))
-        return chain.pop(text)
+        dropped = chain.pop(text)
+        if not chain:
+            del self._chains[dropped[1].terms.scopes]
+            self.bytes -= _CHAIN_BYTES
+        return dropped
 
     def _mark_spent(self, known: int) -> None:
         self._spent.append(known)
@@ -243,7 +255,6 @@ class _Held:
     """All nonces of one process."""
 
     def __init__(self) -> None:
-        self.generation = generation()
         self.lock = threading.Lock()
         self.origins: OrderedDict[Origin, _AtOrigin] = OrderedDict()
         self.bytes = 0

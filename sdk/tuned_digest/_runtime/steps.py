@@ -81,7 +81,7 @@ class InThread(Step):
 
     async def awaited(self) -> object:
         """Call in a thread, and await the answer if that can be done."""
-        answer = await anyio.to_thread.run_sync(self._call)
+        (answer,) = await anyio.to_thread.run_sync(lambda: (self._call(),))  # trio takes no bare coroutine
         return await cast("Awaitable[object]", answer) if hasattr(answer, "__await__") else answer
 
 

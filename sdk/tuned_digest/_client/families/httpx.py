@@ -104,6 +104,7 @@ class FamilyAuth(AuthBase):
                 response = yield following
                 try:
                     for hop in response.history[sent:]:
+                        messages.note_redirect(hop)
                         run_blocking(flow.on_redirect(hop))
                     following = run_blocking(flow.on_response(response))
                 except TunedDigestError as error:
@@ -140,6 +141,7 @@ class FamilyAuth(AuthBase):
                 response = yield following
                 try:
                     for hop in response.history[sent:]:
+                        messages.note_redirect(hop)
                         await run_anyio(flow.on_redirect(hop))
                     following = await run_anyio(flow.on_response(response))
                 except TunedDigestError as error:
@@ -307,6 +309,11 @@ class _Messages:
         url = request.url.copy_with(raw_path=path.encode("ascii"))
         return self._family.library.Request(method, url, headers=kept, extensions=extensions)
 
+    def note_redirect(self, hop: Any) -> None:
+        """Let the cookies of a redirect win over those of the 401s before it."""
+        if self._cookies is not None:
+            self._keep_cookies(hop)
+
     def attach(self, response: Any, report: Report) -> None:
         response.extensions["tuned_digest"] = report
 
@@ -337,7 +344,8 @@ class _Messages:
     def _keep_cookies(self, response: Any) -> None:
         # Not by way of response.cookies: once that was made, the response does not pickle.
         if "Set-Cookie" in response.headers:
-            self._cookies = self._cookies or FreshCookies()
+            if self._cookies is None:  # an empty jar is false, and may know of deletions
+                self._cookies = FreshCookies()
             self._family.library.Cookies(self._cookies).extract_cookies(response)
 
     def _merge_cookies(self, cookies: FreshCookies, headers: Any, url: Any) -> None:
