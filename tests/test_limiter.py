@@ -12,6 +12,7 @@ from concurrent.futures import Future
 import pytest
 
 from tuned_digest import NoThreadError, Work
+from tuned_digest._runtime import forks
 from tuned_digest._runtime import limiter as limiter_module
 from tuned_digest._runtime.limiter import Allowance, WorkLimiter, process_limiter
 
@@ -237,7 +238,7 @@ print(limiter.submit(in_one_piece(lambda: "ran"), HASH).result(10))
 def test_the_process_has_one_limiter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every caller gets the same limiter, one place for each usable core, and a forked process another."""
     # No fork has this number, so the limiter is one that nobody has used.
-    monkeypatch.setattr(limiter_module, "generation", lambda: -1)
+    monkeypatch.setattr(forks, "generation", lambda: -1)
     monkeypatch.setattr(limiter_module, "usable_cores", lambda: 2)
     limiter = process_limiter()
     assert process_limiter() is limiter
@@ -245,7 +246,7 @@ def test_the_process_has_one_limiter(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [limiter.submit(work.pieces(), HASH).running() for work in works] == [True, True, False]
     for work in works:
         work.finish()
-    monkeypatch.setattr(limiter_module, "generation", lambda: -2)
+    monkeypatch.setattr(forks, "generation", lambda: -2)
     assert process_limiter() is not limiter
 
 

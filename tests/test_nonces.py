@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuned_digest import MemoryNonceCache, NextNonce, Origin, SearchCost, Terms
-from tuned_digest._client import nonces
+from tuned_digest._runtime import forks
 
 from .clock import Clock
 
@@ -162,7 +162,7 @@ def test_a_forked_child_starts_without_nonces(monkeypatch: pytest.MonkeyPatch) -
     cache.remember(A, [nonce("n"), nonce("m")])
     holder.start()
     assert is_asked.wait(60)
-    monkeypatch.setattr(nonces, "generation", lambda: -1)
+    monkeypatch.setattr(forks, "generation", lambda: -1)
     assert taken(cache) is None
     cache.remember(A, [nonce("own")])
     assert taken(cache) == "own"
@@ -184,7 +184,7 @@ def test_the_threads_of_a_forked_child_share_its_nonces(monkeypatch: pytest.Monk
 
     slow = threading.Thread(target=lambda: spent.append(cache.spend(A, "n")))
     cache.remember(A, [nonce("n")])
-    monkeypatch.setattr(nonces, "generation", lambda: -1)
+    monkeypatch.setattr(forks, "generation", lambda: -1)
     monkeypatch.setattr(threading, "Lock", make)
     slow.start()
     assert is_slow.wait(60)

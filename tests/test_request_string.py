@@ -83,6 +83,12 @@ def test_a_path_that_cannot_stand_on_the_wire_is_refused(path: str) -> None:
         request_string("n", "GET", path, b"")
 
 
+def test_a_method_that_cannot_stand_on_the_wire_is_refused() -> None:
+    """A method that is not ASCII is an argument error, and nothing foreign."""
+    with pytest.raises(ArgumentError, match="a method is a token of ASCII characters"):
+        request_string("n", "\u00c9T", "/", b"")
+
+
 def facts() -> st.SearchStrategy[Facts]:
     """Draw nonce, method, path and body, often the same ones."""
     methods, paths = st.sampled_from(("GET", "PUT")), st.sampled_from(("/", "/a"))

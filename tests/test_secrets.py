@@ -50,6 +50,7 @@ from tuned_digest._wire.credentials import Credentials, read_credentials, write_
 from tuned_digest._wire.grammar import read_parameters
 from tuned_digest.events import WorkProgressed
 from tuned_digest.proof import Job
+from tuned_digest.proof.engines import Portable
 from tuned_digest.proof.native import Native
 from tuned_digest.server import Grant, MemoryNonceStore, Policy, Verifier
 from tuned_digest.server.asgi import Application, TunedDigestMiddleware
@@ -255,6 +256,7 @@ def run_by_hand(watch: Watch) -> None:
         KeyFileWarning("others can read it"),
         WorkProgressed(Origin("https", "api.example.com", 443), SearchCost(20), 65536),
         BlobStore(),
+        Portable(),
         Native(SimpleNamespace(kernel=lambda: "none")),  # type: ignore[arg-type]  # a companion
     ]
     for thing in made:

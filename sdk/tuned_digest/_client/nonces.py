@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import Protocol, Self
 
-from .._runtime.forks import generation
+from .._runtime.forks import PerProcess
 from .._wire.challenge import NextNonce
 from .._wire.origins import Origin
 from ..errors import ArgumentError
@@ -95,7 +95,8 @@ class MemoryNonceCache:
         self._per_origin_kib = per_origin_kib
         self._total_kib = total_kib
         self._clock = clock
-        self._held: dict[int, _Held] = {}
+        # After a fork the nonces are the parent's, and a lock may be held by a thread that is not here.
+        self._held = PerProcess(_Held)
 
     def remember(self, origin: Origin, nonces: Iterable[NextNonce]) -> None:
         """Store nonces for later requests, unless they are held or were spent before.
@@ -105,7 +106,7 @@ class MemoryNonceCache:
             nonces: The nonces.
         """
         expiry = self._clock() + self._lifetime
-        held = self._current()
+        held = self._held.get()
         with held.lock:
             at_origin = held.at(origin)
             before = at_origin.bytes
@@ -124,7 +125,7 @@ class MemoryNonceCache:
         Returns:
             A nonce whose scope has the action, None when there is none.
         """
-        held = self._current()
+        held = self._held.get()
         with held.lock:
             at_origin = held.origins.get(origin)
             if at_origin is None:
@@ -145,7 +146,7 @@ class MemoryNonceCache:
         Returns:
             False when it was spent before, and so must not be sent.
         """
-        held = self._current()
+        held = self._held.get()
         with held.lock:
             at_origin = held.at(origin)
             before = at_origin.bytes
@@ -164,16 +165,6 @@ class MemoryNonceCache:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(per_scope={self._per_scope}, lifetime={self._lifetime})"
-
-    def _current(self) -> _Held:
-        # After a fork the nonces are the parent's, and a lock may be held by a thread that is not here.
-        process = generation()
-        held = self._held.get(process)
-        if held is None:
-            held = self._held.setdefault(process, _Held())  # the same one for all threads
-            for parent in self._held.keys() - {process}:
-                self._held.pop(parent, None)
-        return held
 
 
 class _AtOrigin:

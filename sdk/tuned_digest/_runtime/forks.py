@@ -5,9 +5,13 @@ A process id does not tell: in a namespace of its own a child may have its paren
 
 from __future__ import annotations
 
-__all__ = ["generation"]
+__all__ = ["PerProcess", "generation"]
 
 import os
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 _forks = 0
 
@@ -19,6 +23,32 @@ def generation() -> int:
         A number that no parent of this process has.
     """
     return _forks
+
+
+class PerProcess(Generic[T]):
+    """Hold one value for each process: a forked child makes its own, the same one for all of its threads.
+
+    Args:
+        make: Makes the value.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._values: dict[int, T] = {}
+
+    def get(self) -> T:
+        """Give this process's value.
+
+        Returns:
+            The value, made on the first call.
+        """
+        process = generation()
+        value = self._values.get(process)
+        if value is None:
+            value = self._values.setdefault(process, self._make())
+            for parent in self._values.keys() - {process}:
+                self._values.pop(parent, None)
+        return value
 
 
 def _count() -> None:

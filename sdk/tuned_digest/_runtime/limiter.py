@@ -15,6 +15,7 @@ __all__ = ["Allowance", "Load", "WorkLimiter", "default_memory_kib", "outcome", 
 
 import contextlib
 import functools
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable
@@ -27,7 +28,7 @@ import anyio.from_thread
 import anyio.lowlevel
 
 from ..errors import NoThreadError
-from .forks import generation
+from .forks import PerProcess
 from .machine import usable_cores, usable_memory_kib
 
 T = TypeVar("T")
@@ -140,9 +141,13 @@ class WorkLimiter:
             thread = threading.Thread(
                 target=self._run, args=(admitted,), name="tuned-digest-work", daemon=True
             )
+            handled = sys.exception()
             try:
                 thread.start()
             except RuntimeError as error:  # no more threads, or the interpreter is going down
+                # Or an interrupt of the wait for the thread, which runs (python/cpython#118433).
+                if (interrupt := error.__context__) is not None and interrupt is not handled:
+                    raise interrupt from None
                 self._give_back(admitted)
                 admitted.future.set_exception(NoThreadError(f"no thread for the work: {error}"))
 
@@ -212,13 +217,10 @@ def process_limiter() -> WorkLimiter:
     Returns:
         The limiter, with a place per usable core.
     """
-    limiter = _limiters.get(generation())
-    if limiter is None:
-        limiter = _limiters.setdefault(generation(), WorkLimiter(usable_cores()))
-    return limiter
+    return _limiter.get()
 
 
-_limiters: dict[int, WorkLimiter] = {}  # after a fork the parent's threads and lock are not here
+_limiter = PerProcess(lambda: WorkLimiter(usable_cores()))  # after a fork the parent's threads are not here
 
 
 async def outcome(future: Future[T]) -> T:

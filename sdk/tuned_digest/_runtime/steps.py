@@ -9,6 +9,8 @@ from __future__ import annotations
 
 __all__ = ["Either", "Here", "InThread", "Limited", "Pause", "Step", "Steps"]
 
+import math
+import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Hashable
 from concurrent.futures import Future
@@ -21,6 +23,10 @@ from ..errors import ArgumentError, NoThreadError, WorkTimeoutError
 from .limiter import Allowance, Load, outcome, process_limiter
 
 T = TypeVar("T")
+
+# Seconds after which a wait looks for an interrupt that did not wake it: one that came just before the thread
+# fell asleep, and on Windows any.
+_ATTENTION = 0.5
 
 
 class Step:
@@ -159,13 +165,11 @@ class Limited(Step):
         """Wait for the work in this thread."""
         future = self._submit()
         try:
-            return future.result(self._seconds)
+            if not _settles(future, self._seconds):
+                raise self._timed_out()
+            return future.result()
         except NoThreadError:  # as in what runs at the interpreter's exit
             return _drained(self._pieces)
-        except TimeoutError:
-            if future.done():  # just now, or the error is the work's own
-                return future.result()
-            raise self._timed_out() from None
         finally:
             self._leave(future)
 
@@ -195,6 +199,22 @@ class Limited(Step):
             "Allow more with Resources(work_timeout=...), or run fewer requests at once",
             seconds=self._seconds or 0,
         )
+
+
+def _settles(future: Future[object], seconds: float | None) -> bool:
+    """Wait until a future is done; say with False that it took too long.
+
+    Not by `Future.result`: its condition makes a RuntimeError of an interrupt that comes between two of its
+    lines (python/cpython#118433), and a lock has no such lines.
+    """
+    settled = threading.Lock()
+    settled.acquire()
+    future.add_done_callback(lambda _: settled.release())
+    deadline = math.inf if seconds is None else time.monotonic() + seconds
+    while not settled.acquire(timeout=max(0.0, min(_ATTENTION, deadline - time.monotonic()))):
+        if time.monotonic() >= deadline:
+            return future.done()  # it may be, just now
+    return True
 
 
 def _drained(pieces: Generator[None, None, T]) -> T:

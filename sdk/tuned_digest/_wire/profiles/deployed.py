@@ -35,6 +35,8 @@ class Deployed:
         path = request.signed_path
         if not path.startswith("/") or not path.isascii():
             raise ArgumentError(f"a signed path starts with / and is percent-encoded, unlike {path!r}")
+        if not request.method.isascii():
+            raise ArgumentError(f"a method is a token of ASCII characters, unlike {request.method!r}")
         return f"{credentials.nonce}:{request.method}:{path}:{encode_base64(request.digest)}".encode("ascii")
 
     def signed_bytes(self, request: SignedRequest, credentials: Credentials) -> bytes:

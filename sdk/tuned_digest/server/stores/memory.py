@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["MemoryNonceStore"]
 
-import functools
 import secrets
 import threading
 import time
@@ -12,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from ..._base64 import encode_base64
-from ..._runtime.forks import generation
+from ..._runtime.forks import PerProcess
 from ...errors import ArgumentError
 from ..grants import Grant
 
@@ -53,8 +52,10 @@ class MemoryNonceStore:
     ) -> None:
         if min(capacity, lifetime, challenge_capacity, challenge_lifetime) <= 0:
             raise ArgumentError("capacities and lifetimes are positive")
-        self._make = functools.partial(_Issued, capacity, lifetime, challenge_capacity, challenge_lifetime)
-        self._issued = self._make()
+        # After a fork the parent accepts these nonces, and a lock may be held by a thread that is not here.
+        self._issued = PerProcess(
+            lambda: _Issued(_Pool(capacity, lifetime), _Pool(challenge_capacity, challenge_lifetime))
+        )
         self._clock = clock
         self._randomness = randomness
 
@@ -68,7 +69,7 @@ class MemoryNonceStore:
             The nonce.
         """
         nonce = encode_base64(self._randomness(_NONCE_SIZE))
-        issued = self._current()
+        issued = self._issued.get()
         with issued.lock:
             (issued.chain if grant.chained else issued.challenges).put(nonce, grant, self._clock())
         return nonce
@@ -82,28 +83,19 @@ class MemoryNonceStore:
         Returns:
             What it is good for, None when it was not issued, is stale or was taken before.
         """
-        issued = self._current()
+        issued = self._issued.get()
         with issued.lock:
             now = self._clock()
             return issued.chain.take(nonce, now) or issued.challenges.take(nonce, now)
-
-    def _current(self) -> _Issued:
-        # After a fork the parent accepts these nonces, and a lock may be held by a thread that is not here.
-        if self._issued.generation != generation():
-            self._issued = self._make()
-        return self._issued
 
 
 class _Issued:
     """All nonces of one process."""
 
-    def __init__(
-        self, capacity: int, lifetime: float, challenge_capacity: int, challenge_lifetime: float
-    ) -> None:
-        self.generation = generation()
+    def __init__(self, chain: _Pool, challenges: _Pool) -> None:
         self.lock = threading.Lock()
-        self.chain = _Pool(capacity, lifetime)
-        self.challenges = _Pool(challenge_capacity, challenge_lifetime)
+        self.chain = chain
+        self.challenges = challenges
 
 
 class _Pool:
