@@ -80,12 +80,15 @@ def authorization_of(fields: Fields | None) -> list[str]:
     return list(fields_of(fields or ())("Authorization"))
 
 
-class _NotedBody(BytesBody):
+class NotedBody(BytesBody):
+    """Hold a body, and note when it is digested."""
+
     def __init__(self, content: bytes, note: Callable[[str], None]) -> None:
         super().__init__(content)
         self._note = note
 
     def digested(self) -> bytes | Step:
+        """Note it, and digest."""
         self._note("digest")
         return super().digested()
 
@@ -170,7 +173,7 @@ class Client:
         settings = self.settings()
         target = Target(method, ORIGIN, *split_target(path))
         budget = Budget(settings.resources.work_timeout)
-        return Exchange(target, _NotedBody(body, self.story.append), fields_of(()), settings, budget, sent)
+        return Exchange(target, NotedBody(body, self.story.append), fields_of(()), settings, budget, sent)
 
     def answer(self, step: Step) -> object:
         """Perform one step and note it."""

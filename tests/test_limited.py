@@ -152,8 +152,8 @@ def test_an_interrupted_wait_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) -
     futures: list[Future[object]] = []
 
     class Interrupted(Future[object]):
-        def result(self, timeout: float | None = None) -> object:
-            raise KeyboardInterrupt
+        def add_done_callback(self, fn: Callable[[Future[object]], object]) -> None:
+            raise KeyboardInterrupt  # in the middle of the wait
 
     def submit(limiter: WorkLimiter, *work: Any) -> Future[object]:
         futures.append(Interrupted())

@@ -195,7 +195,7 @@ class _AtOrigin:
             self._drop(chain, next(iter(chain)))
 
     def take(self, action: str, now: float) -> NextNonce | None:
-        fitting = [chain for scopes, chain in self._chains.items() if action in scopes]
+        fitting = [chain for scopes, chain in self._chains.items() if chain and action in scopes]
         if not fitting:
             return None
         chain = fitting[0] if len(fitting) == 1 else max(fitting, key=_newest_expiry)
@@ -221,18 +221,18 @@ class _AtOrigin:
     def shrink(self, limit: int) -> None:
         """Drop the oldest nonces until the rest fits, beside what is kept of those that are spent."""
         while self.bytes - _ORIGIN_BYTES - _SPENT_BYTES * len(self._spent) > limit:
-            chain = min(self._chains.values(), key=_oldest_expiry)
-            self._drop(chain, next(iter(chain)))
+            scopes, chain = min(self._chains.items(), key=_oldest_expiry)
+            if chain:
+                self._drop(chain, next(iter(chain)))
+            else:
+                del self._chains[scopes]
+                self.bytes -= _CHAIN_BYTES
 
     def _drop(self, chain: _Chain, text: str) -> tuple[float, NextNonce]:
         """Take a nonce out of its chain, for good."""
         self.bytes -= len(text) + _NONCE_BYTES
         self._mark_spent(hash(text))
-        dropped = chain.pop(text)
-        if not chain:
-            del self._chains[dropped[1].terms.scopes]
-            self.bytes -= _CHAIN_BYTES
-        return dropped
+        return chain.pop(text)
 
     def _mark_spent(self, known: int) -> None:
         self._spent.append(known)
@@ -272,5 +272,5 @@ def _newest_expiry(chain: _Chain) -> float:
     return next(reversed(chain.values()))[0]
 
 
-def _oldest_expiry(chain: _Chain) -> float:
-    return next(iter(chain.values()))[0]
+def _oldest_expiry(item: tuple[frozenset[str], _Chain]) -> float:
+    return next(iter(item[1].values()), (0.0,))[0]  # what is empty comes first

@@ -9,6 +9,7 @@ import threading
 from dataclasses import dataclass
 from typing import Self
 
+from .._runtime.forks import PerProcess
 from .._wire.origins import Origin
 from ..errors import RefusedError
 
@@ -37,7 +38,7 @@ class Records:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = PerProcess(threading.Lock)  # a thread may hold it at a fork
         self._warned: set[tuple[str, Origin]] = set()
         self._unprimed: set[Origin] = set()
         self._refusals: dict[Origin, _Refusals] = {}
@@ -92,7 +93,7 @@ class Records:
             if origin in self._refusals:
                 self._refusals.pop(origin, None)
             return
-        with self._lock:
+        with self._lock.get():
             if len(self._refusals) >= _ORIGINS and origin not in self._refusals:
                 self._refusals.pop(next(iter(self._refusals)))
             refusals = self._refusals.setdefault(origin, _Refusals())
@@ -113,7 +114,7 @@ class Records:
         Raises:
             RefusedError: If it refused too many, or the wait is longer than the call may take.
         """
-        with self._lock:
+        with self._lock.get():
             refusals = self._refusals.get(origin)
             if refusals is None or allowed is None:
                 return 0.0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 __all__ = ["FamilyAuth", "HttpxFamily"]
 
+import copy
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterator, Sequence
 from contextlib import suppress
@@ -272,10 +273,8 @@ class _Messages:
 
     def authorize(self, request: Any, fields: Fields | None) -> Any:
         # A copy: the caller may be sending the same request in another task.
-        authorized = object.__new__(type(request))
-        vars(authorized).update(vars(request))
-        authorized.extensions = dict(request.extensions)
-        authorized.headers = headers = self._family.library.Headers(request.headers)
+        authorized = self._copy(request)
+        headers = authorized.headers
         present = self.request_fields(request)
         if fields is not None:
             for name, value in fields:
@@ -291,6 +290,24 @@ class _Messages:
             if present("Transfer-Encoding"):
                 del headers["Transfer-Encoding"]  # never both (RFC 9112 section 6.2)
         return authorized
+
+    def _copy(self, request: Any) -> Any:
+        library = self._family.library
+        if type(request) is not library.Request:  # whatever a caller's own class has beside what it inherits
+            copied = copy.copy(request)
+            copied.stream, copied.extensions = request.stream, dict(request.extensions)
+            copied.headers = library.Headers(request.headers)
+            return copied
+        copied = library.Request(
+            request.method,
+            request.url,
+            headers=request.headers,
+            stream=request.stream,
+            extensions=request.extensions,
+        )
+        if type(request.stream) is library.ByteStream:
+            copied.read()
+        return copied
 
     def request(self, response: Any) -> Any:
         return response.request
