@@ -58,6 +58,7 @@ class Messages:
 
     story: list[str]
     fails_to_prime: bool = False
+    fails_to_release: bool = False
 
     def target(self, request: Request) -> Target | None:
         """Read the URL: any scheme but these two goes to no origin."""
@@ -123,6 +124,8 @@ class Messages:
     def release(self, response: Response, *, keep_cookies: bool) -> None:
         """Let go of a response to priming."""
         self.story.append("release, keep cookies" if keep_cookies else "release")
+        if self.fails_to_release:
+            raise OSError("the connection is gone")
 
 
 @dataclass

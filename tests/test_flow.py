@@ -5,13 +5,12 @@ import logging
 import pytest
 
 from tuned_digest import BodyError, LimitExceededError, Limits, MalformedFieldError, UnsupportedAlgorithmError
-from tuned_digest._client.flow import Flow
 from tuned_digest._wire.origins import ServedOrigins
 from tuned_digest.events import Report
 
 from .driving import ACCESS, CREATE, ORIGIN, Client
 from .exchanging import ARGON, challenge, check_work, next_nonce, written
-from .flowing import Call, Request, Response, asked
+from .flowing import Call, Request, asked
 
 A = f"{ORIGIN}/a"
 B = f"{ORIGIN}/b"
@@ -263,10 +262,7 @@ class TestLeftAlone:
 
 def test_a_request_handed_out_is_known_by_its_identity() -> None:
     """An equal request that the library made itself, as after a redirect, is read anew."""
-    client = Client()
-    flow: Flow[Request, Response] = Call(client).flow
-    call = Call(client)
-    call.flow = flow
+    call = Call(Client())
     first = call.start("GET", A)
     elsewhere = Request("GET", ELSEWHERE, first.fields)
     assert call.answer(elsewhere, 401, *asked(challenge("c"))) is None

@@ -318,7 +318,8 @@ class Flow(Generic[RequestT, ResponseT]):
                 return again
         answered = messages.target(messages.request(response))
         is_at_origin = answered is not None and answered.origin == origin
-        yield Here(functools.partial(primer.release, response, keep_cookies=is_at_origin))
+        with suppress(Exception):
+            yield Here(functools.partial(primer.release, response, keep_cookies=is_at_origin))
         fields = yield from upload.exchange.authorize()
         if fields is None and (priming := (yield from self._prime(upload))) is not None:
             return priming
@@ -331,11 +332,11 @@ class Flow(Generic[RequestT, ResponseT]):
     def _prime(self, upload: _Upload[RequestT]) -> Steps[RequestT | None]:
         while self._primer is not None and upload.methods:
             method, path = upload.methods.pop(), self._settings.resources.prime_path
-            priming = self._primer.priming(upload.request, method, path)
-            target = self._messages.target(priming)
-            if target is None or target in self._exchanges:
-                continue
             with suppress(Exception):  # of priming: the upload can do without it
+                priming = self._primer.priming(upload.request, method, path)
+                target = self._messages.target(priming)
+                if target is None or target in self._exchanges:
+                    continue
                 settings = _for_priming(self._settings)
                 exchange = self._exchange(priming, target, was_sent=False, settings=settings)
                 fields = (yield from exchange.authorize()) if exchange else None

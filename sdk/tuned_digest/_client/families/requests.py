@@ -289,7 +289,7 @@ class _Messages:
         The library makes the next hop from it, and its owner may send it again. The response's own copy keeps
         the field.
         """
-        sent.headers = sent.headers.copy()  # another thread may be writing the old ones to its socket
+        sent.headers = _copied(sent.headers)  # another thread may be writing the old ones to its socket
         if is_ours(self.authorization(sent) or ""):
             del sent.headers["Authorization"]
 
@@ -355,6 +355,16 @@ def _copy(request: Any) -> Any:
     """Copy a request that was sent, and nothing that takes longer."""
     copied = object.__new__(type(request))
     vars(copied).update(vars(request))
+    return copied
+
+
+def _copied(headers: Any) -> Any:
+    """Copy header fields; by way of what holds them, since their own copy goes through Python for each."""
+    store = getattr(headers, "_store", None)
+    if store is None:  # the name is requests' own
+        return headers.copy()
+    copied = type(headers)()
+    copied._store = store.copy()
     return copied
 
 
