@@ -64,7 +64,7 @@ def answered(is_signed: bool) -> tuple[int, list[tuple[str, str]]]:
     ]
 
 
-class Adapter(requests.adapters.BaseAdapter):
+class Adapter(requests.adapters.HTTPAdapter):
     """A transport of requests that answers at once."""
 
     def __init__(self, *, challenges: bool) -> None:
@@ -84,7 +84,7 @@ class Adapter(requests.adapters.BaseAdapter):
         )
         response.status_code, response.request, response.url = status, request, request.url or ""
         response.headers = requests.structures.CaseInsensitiveDict(headers)
-        response.connection = self  # type: ignore[attr-defined]  # as requests' own adapter does
+        response.connection = self
         return response
 
     def close(self) -> None:

@@ -229,14 +229,19 @@ class Exchange:
 
     def _choose(self, challenges: list[Challenge]) -> Challenge | None:
         """Find the first usable challenge in the order of the preferred schemes."""
-        answered = self._settings.schemes_for(challenges[0].profile) if challenges else ()
-        for scheme in answered:
-            for challenge in challenges:
-                if challenge.scheme == scheme and challenge.work is not None:
-                    self._settings.check(challenge.work)
-                    return challenge
+        schemes_for = self._settings.schemes_for
+        usable = [
+            challenge
+            for challenge in challenges
+            if challenge.work is not None and challenge.scheme in schemes_for(challenge.profile)
+        ]
+        if usable:
+            chosen = min(usable, key=lambda usable: schemes_for(usable.profile).index(usable.scheme))
+            assert chosen.work is not None
+            self._settings.check(chosen.work)
+            return chosen
         if challenges:
-            raise _unanswerable(challenges, answered)
+            raise _unanswerable(challenges, schemes_for(challenges[0].profile))
         return None
 
     def _answer(self, challenge: Challenge, request: SignedRequest) -> Steps[Fields | None]:

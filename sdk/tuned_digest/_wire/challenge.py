@@ -313,7 +313,8 @@ def _challenge(scheme: str, text: str, name: str, profiles: Sequence[Profile]) -
 
 
 def _asked(parameters: Parameters, profiles: Sequence[Profile]) -> Profile:
-    return next(asked for profile in profiles if (asked := profile.asked_by(parameters.values)))
+    asked = (profile.asked_by(parameters.values) for profile in profiles)
+    return next(filter(None, asked), PROFILES[-1])
 
 
 def _cut_values(values: Iterable[str], name: str, dropped: list[Dropped]) -> Iterator[str]:
