@@ -19,6 +19,7 @@ from pathlib import Path
 from argon2.low_level import Type, hash_secret_raw
 from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from tuned_digest._runtime.machine import usable_cores
 from tuned_digest.proof.argon2 import ACCESS_TUNING, CREATE_TUNING, Tuning
 

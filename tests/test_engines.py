@@ -102,10 +102,11 @@ def test_a_response_of_one_verifies_with_the_other(working: Engine, monkeypatch:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system does not hold a process to its address space")
-def test_memory_that_cannot_be_had_is_the_packages_own_error(working: Engine) -> None:
+@pytest.mark.parametrize("lanes", [1, 8])
+def test_memory_that_cannot_be_had_is_the_packages_own_error(working: Engine, lanes: int) -> None:
     """A tuning within its limits that the machine cannot serve raises nothing foreign, on either side."""
     resource = pytest.importorskip("resource")
-    dearest = Tuning("argon2d", 2**32 - 1, 1, 1)
+    dearest = Tuning("argon2d", 2**32 - 1, 1, lanes)
     limits = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (2**36, limits[1]))
     try:

@@ -137,6 +137,14 @@ class TestNoFailure:
         upload = call.start("PUT", UP, body=UPLOAD)
         assert (upload.method, upload.nonce) == ("PUT", None)
 
+    def test_a_connection_that_cannot_be_closed_is_no_failure(self) -> None:
+        """What goes wrong with letting go of a response to priming is no error of the call."""
+        call = priming()
+        call.messages.fails_to_release = True
+        get = call.answer(call.start("PUT", UP, body=UPLOAD), 404)
+        upload = call.answer(get, 200, *written(update("n")))
+        assert [get.method, upload.method, upload.nonce] == ["GET", "PUT", "n"]
+
     def test_a_challenge_that_cannot_be_answered_is_no_failure(self) -> None:
         """What is wrong with the answers to priming is not raised; the upload's own challenge is."""
         call = priming()
@@ -212,8 +220,8 @@ class TestAfterwards:
         call.redirect(call.start("PUT", UP, body=UPLOAD))
         get = call.answer(Request("HEAD", "https://elsewhere.example/"), 200)
         assert get.method == "GET"
-        assert call.client.story[-3:] == ["release", "digest", "take read"] or "release" in call.client.story
-        assert "release, keep cookies" not in call.client.story
+        released = [done for done in call.client.story if done.startswith("release")]
+        assert released == ["release"]
 
     def test_a_redirect_of_priming_brings_its_nonces(self) -> None:
         """What the redirects of a priming request bring signs the upload."""
@@ -223,7 +231,7 @@ class TestAfterwards:
         assert (upload.method, upload.nonce) == ("PUT", "n")
 
     def test_the_upload_starts_with_a_clean_slate(self) -> None:
-        """Challenges that priming answered do not count against a redirect of the upload to the same target."""
+        """Challenges that priming answered do not count where a redirect of the upload leads there."""
         call = priming()
         again = call.answer(call.start("PUT", UP, body=UPLOAD), 401, *asked(challenge("c")))
         upload = call.answer(again, 200, *written(update("n")))
@@ -269,10 +277,7 @@ class TestOnDemand:
     def test_a_get_follows_where_nothing_came(self) -> None:
         """One origin that brings no nonce is told, and the others are asked all the same."""
         client = Client(options={"origins": ServedOrigins(["https://a", "https://b"])})
-        reports: dict[str, Report | None] = {
-            "GET https://b/x": Report(next_nonces=1),
-            "HEAD https://a/x": None,
-        }
+        reports: dict[str, Report | None] = {"GET https://b/x": Report(next_nonces=1)}
         sent = ["HEAD https://a/x", "close", "GET https://a/x", "close"]
         sent += ["HEAD https://b/x", "close", "GET https://b/x", "close"]
         assert self.run(client, reports, path="/x") == (False, sent)

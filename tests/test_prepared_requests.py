@@ -273,3 +273,16 @@ class TestPickles:
             assert plain.send(restored).status_code == 200
             del restored.headers["Authorization"]
             assert plain.send(restored).status_code == 401
+
+
+def test_header_fields_in_a_mapping_of_the_callers_own(server: Served, signer: Ed25519Signer) -> None:
+    """A prepared request whose fields are in a plain dict is answered, and keeps no field of ours."""
+    with requests.Session() as session:
+        session.auth = TunedDigestAuth(server.url, signer)
+        session.get(server.url)
+        prepared = session.prepare_request(requests.Request("GET", server.url))
+        prepared.headers = dict(prepared.headers)  # type: ignore[assignment]
+        assert "Authorization" in prepared.headers
+        assert session.send(prepared).status_code == 200
+        assert "Authorization" not in prepared.headers
+    assert server.statuses == [401, 200, 200]

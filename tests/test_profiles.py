@@ -22,6 +22,10 @@ MARK = "X-With-Query"
 """The field that tells this profile's credentials from the deployed one's."""
 
 
+COVERED = "X-Covered"
+"""The field that is worked over where a request has it."""
+
+
 class QueryProfile:
     """Sign the query too; both schemes are answered, since the signature covers method and target."""
 
@@ -39,8 +43,9 @@ class QueryProfile:
         return {"withquery": "1"}
 
     def work_string(self, request: SignedRequest, credentials: Credentials) -> bytes:
-        """Put the query behind the deployed profile's request string."""
-        return self._deployed.work_string(request, credentials) + b"?" + request.query.encode("ascii")
+        """Put the query, and a header field, behind the deployed profile's request string."""
+        covered = ",".join([request.query, *request.values(COVERED)])
+        return self._deployed.work_string(request, credentials) + b"?" + covered.encode("ascii")
 
     def signed_bytes(self, request: SignedRequest, credentials: Credentials) -> bytes:
         """Sign method and target besides the response."""
@@ -84,6 +89,17 @@ def test_both_ends_speak_a_profile_of_their_own(connect: Connect, signer: Ed2551
             assert client.send(method, f"{server.url}{target}", body=b"x").status == 200
         assert server.statuses == [401, 200, 200, 200, 200]
         assert signed_by(server) == [True] * 4
+
+
+def test_a_profile_sees_the_header_fields(connect: Connect, signer: Ed25519Signer) -> None:
+    """Both ends look a field up alike, and a request without it is signed without."""
+    with (
+        serve(verified(_profiles=BOTH)) as server,
+        connect(server.url, signer, _profiles=BOTH) as client,
+    ):
+        for headers in ({COVERED: "one"}, {}, {COVERED.lower(): "two"}):
+            assert client.send("GET", f"{server.url}/a", headers=headers).status == 200
+        assert server.statuses == [401, 200, 200, 200]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

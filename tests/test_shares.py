@@ -19,7 +19,7 @@ from tuned_digest.errors import ProofAbandonedError, WorkTimeoutError
 from tuned_digest.proof import Job, search
 from tuned_digest.proof.engines import Portable
 
-from .working import DRIVERS, HASH, PATIENCE, SEARCH, Held, Run, in_one_piece, noting
+from .working import DRIVERS, HASH, PATIENCE, SEARCH, Held, Run, noting
 
 KINDS = pytest.mark.parametrize("work", [HASH, SEARCH], ids=str)
 
@@ -113,36 +113,48 @@ def test_a_share_finishes_what_it_began(work: Work) -> None:
 def test_searches_of_all_shares_run_one_at_a_time(places: int) -> None:
     """However many shares search, and whatever else runs, no two pieces of searches run at once."""
     limiter, lock = WorkLimiter(places), threading.Lock()
-    running, most = {HASH: 0, SEARCH: 0}, {HASH: 0, SEARCH: 0}
+    started, go_on = threading.Semaphore(0), threading.Semaphore(0)
+    running, most = 0, 0
 
-    def pieces(work: Work) -> Generator[None, None, str]:
-        for _ in range(20):
+    def pieces() -> Generator[None, None, str]:
+        nonlocal running, most
+        for _ in range(5):
             with lock:
-                running[work] += 1
-                most[work] = max(most[work], running[work])
-                assert sum(running.values()) <= places
-            threading.Event().wait(0)  # the other threads may run
+                running += 1
+                most = max(most, running)
+            started.release()
+            assert go_on.acquire(timeout=PATIENCE)
             with lock:
-                running[work] -= 1
+                running -= 1
             yield
         return "done"
 
-    futures = [
-        limiter.submit(pieces(work), work, share) for share in range(4) for work in (SEARCH, SEARCH, HASH)
-    ]
+    futures = [limiter.submit(pieces(), SEARCH, share % 4) for share in range(8)]
+    assert [future.running() for future in futures].count(True) == 1
+    digests = [Held() for _ in range(places - 1)]
+    hashing = [limiter.submit(digest.pieces(), HASH, "me") for digest in digests]
+    assert all(future.running() for future in hashing)
+    for _ in range(8 * 5):
+        assert started.acquire(timeout=PATIENCE)
+        go_on.release()
     assert {future.result(PATIENCE) for future in futures} == {"done"}
-    assert most[SEARCH] == 1
+    assert most == 1
+    for digest in digests:
+        digest.finish()
 
 
-def test_a_search_does_not_wait_for_its_turn_where_another_runs() -> None:
+def test_a_search_does_not_hold_up_the_hashes_behind_it() -> None:
     """While one share searches, another's search is passed over, and its hash is not."""
-    limiter, searching, digest = WorkLimiter(2), Held(), Held()
-    limiter.submit(searching.pieces(), SEARCH, "them")
-    waiting = limiter.submit(in_one_piece(lambda: "done"), SEARCH, "me")
-    future = limiter.submit(digest.pieces(), HASH, "me")
-    assert (waiting.running(), future.running()) == (False, True)
-    finished(searching, waiting)
-    digest.finish()
+    limiter, works = WorkLimiter(3), [Held(), Held(), Held()]
+    loads = [(SEARCH, "them"), (SEARCH, "me"), (HASH, "me")]
+    futures = [
+        limiter.submit(work.pieces(), load, share) for work, (load, share) in zip(works, loads, strict=True)
+    ]
+    assert [future.running() for future in futures] == [True, False, True]
+    works[0].finish()
+    assert futures[1].running()
+    for work in works[1:]:
+        work.finish()
 
 
 def test_bounds_hold_from_piece_to_piece() -> None:

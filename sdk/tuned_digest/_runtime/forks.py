@@ -7,13 +7,14 @@ from __future__ import annotations
 
 __all__ = ["PerProcess", "generation"]
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_forks = 0
+_forks: list[None] = []  # one for each fork between the first process and this one
 
 
 def generation() -> int:
@@ -22,7 +23,7 @@ def generation() -> int:
     Returns:
         A number that no parent of this process has.
     """
-    return _forks
+    return len(_forks)
 
 
 class PerProcess(Generic[T]):
@@ -51,10 +52,5 @@ class PerProcess(Generic[T]):
         return value
 
 
-def _count() -> None:
-    global _forks  # noqa: PLW0603  # one for each process
-    _forks += 1
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_count)
+if hasattr(os, "register_at_fork"):  # where there are forks
+    os.register_at_fork(after_in_child=functools.partial(_forks.append, None))
