@@ -46,15 +46,15 @@ class TestPauses:
         assert pauses == [[], [], [], [1.0], [2.0], [4.0], [8.0], [8.0], [8.0], [8.0]]
 
     def test_the_pause_comes_before_the_answer(self) -> None:
-        """What is remembered is not held back; the work is."""
+        """What is remembered is not held back, nor the connection, which others may wait for; the work is."""
         client = client_with()
         for number in range(3):
             refused(client, number)
         client.story.clear()
         call = Call(client)
         call.answer(call.start("GET", f"{ORIGIN}/a"), 401, *asked(challenge("c"), next_nonce("n")))
-        story = client.story
-        assert story.index("remember") < story.index("pause") < story.index("spend") < story.index("prove")
+        order = ["remember", "again", "pause", "digest", "spend", "prove", "sign"]
+        assert client.story == ["digest", "take read", *order]
 
     def test_nothing_but_an_answer_waits(self) -> None:
         """Requests under next nonces, and those that are not challenged, go out at once."""

@@ -245,21 +245,17 @@ class Flow(Generic[RequestT, ResponseT]):
             if received.problem is not None:
                 raise received.problem
             return None
-        yield from self._wait_before_answering(origin)
+        allowed, left = settings.resources.refusals_allowed, self._budget.left
+        seconds = settings.records.pause(origin, settings.clock(), allowed, left)
         again: RequestT = yield Here(functools.partial(messages.again, response))
+        if seconds:  # not before: others may be waiting for the connection
+            settings.records.warn(origin, "answers are slowed down: this origin keeps refusing good ones")
+            yield Pause(seconds)
+            self._budget.spend(seconds)
         return self._hand_out(again, exchange.target, (yield from exchange.authorize(received.challenge)))
 
     def _was_signed(self, response: ResponseT) -> bool:
         return self._messages.authorization(self._messages.request(response)) is not None
-
-    def _wait_before_answering(self, origin: Origin) -> Steps[None]:
-        settings = self._settings
-        allowed = settings.resources.refusals_allowed
-        seconds = settings.records.pause(origin, settings.clock(), allowed, self._budget.left)
-        if seconds:
-            settings.records.warn(origin, "answers are slowed down: this origin keeps refusing good ones")
-            yield Pause(seconds)
-            self._budget.spend(seconds)
 
     def _hand_out(self, request: RequestT, target: Target, fields: Fields | None) -> RequestT:
         authorized = self._messages.authorize(request, fields)
