@@ -17,8 +17,7 @@ class FreshCookies(CookieJar):
 
     def clear(self, domain: str | None = None, path: str | None = None, name: str | None = None) -> None:
         """Note which cookie a response deletes; called by the jar itself (RFC 6265 section 5.3)."""
-        if domain is not None and path is not None and name is not None:
-            self._deleted.add((domain, path, name))
+        self._deleted.add((domain or "", path or "", name or ""))
         super().clear(domain, path, name)
 
     def deleted_for(self, url: str) -> set[str]:

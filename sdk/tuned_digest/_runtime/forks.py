@@ -52,5 +52,5 @@ class PerProcess(Generic[T]):
         return value
 
 
-if hasattr(os, "register_at_fork"):  # where there are forks
-    os.register_at_fork(after_in_child=functools.partial(_forks.append, None))
+_register = getattr(os, "register_at_fork", dict)  # a system without forks has none
+_register(after_in_child=functools.partial(_forks.append, None))
