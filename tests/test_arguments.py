@@ -121,3 +121,20 @@ def test_origins_that_could_not_be_primed_are_noted_within_bounds() -> None:
         records.note_priming(origin, is_primed=False)
     noted = [records.brings_no_nonce(origin) for origin in origins]
     assert noted == [True] * 256 + [False] * 44
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"limits": {"max_memory_kib": 1}}, "limits are Limits"),
+        ({"resources": {"work_timeout": 1}}, "resources are Resources"),
+        ({"nonces": {}}, "nonces is a cache"),
+        ({"action": "create"}, "for one action, call auth.for_action"),
+        ({"signed_path": "/"}, "signed_path is a function"),
+        ({"on_event": "x"}, "on_event is a function"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused_at_once(options: dict[str, Any], said: str) -> None:
+    """A setting of another kind is an ArgumentError of the constructor, not of the first request."""
+    with pytest.raises(ArgumentError, match=said):
+        TunedDigestAuth("https://api.example.com", Ed25519Signer.generate(), **options)

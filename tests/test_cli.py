@@ -88,7 +88,13 @@ def test_a_port_in_use_is_a_failure() -> None:
         ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert ended.returncode == 1
     assert "in use" in ended.stderr
-    assert "pass another --port" in ended.stderr
+    assert "pass another --host or --port" in ended.stderr
+
+
+def test_an_impossible_port_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    """A port outside its range is said to be one, without a traceback."""
+    assert main(["serve", "--port", "99999"]) == 1
+    assert "a port is 0 to 65535, not 99999" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent so on POSIX alone")
@@ -231,3 +237,27 @@ def test_the_demo_holds(capfd: pytest.CaptureFixture[str]) -> None:
     assert ended.stdout.count("one round trip") == 3 * (5 + 1)
     assert ended.stdout.count("2 round trips") == 3
     assert "All of it held." in ended.stdout
+
+
+def test_a_password_that_never_comes_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the input ends before a password, keygen says so and writes nothing."""
+
+    def ended(prompt: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("getpass.getpass", ended)
+    assert main(["keygen", "--password", str(tmp_path / "key.pem")]) == 1
+    assert "the input has ended" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_exists_is_named_before_a_password_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Keygen does not ask for a password that it has no use for."""
+    (tmp_path / "key.pem").write_bytes(b"")
+    monkeypatch.setattr("getpass.getpass", pytest.fail)
+    assert main(["keygen", "--password", str(tmp_path / "key.pem")]) == 1
+    assert "a key is never overwritten" in capsys.readouterr().err

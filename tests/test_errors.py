@@ -11,7 +11,7 @@ import requests
 
 from tuned_digest import Ed25519Signer, Resources, errors
 from tuned_digest._client.library_errors import as_library_error
-from tuned_digest.errors import RefusedError, TunedDigestError
+from tuned_digest.errors import MissingExtraError, RefusedError, TunedDigestError
 
 from .clients import Connect
 from .field_server import verified
@@ -133,3 +133,9 @@ def test_a_refusal_in_the_field_is_of_both_families(
             evidence = (one.origin, one.refusals, one.reason, one.seconds)
             assert evidence == (server.url, 1, "unknown identity", 60.0)
     assert server.statuses == [401, 401, 401]
+
+
+def test_what_cannot_be_of_both_families_stays_what_it_is() -> None:
+    """A missing extra is an ImportError, which no OSError can be: requests' callers get it as it is."""
+    error = MissingExtraError("bcrypt is not installed", extra="ssh")
+    assert as_library_error(error, requests.RequestException) is error

@@ -298,3 +298,10 @@ def test_nonces_under_one_scheme_need_no_other() -> None:
     client.cache.remember(ORIGIN, [NextNonce("n", Terms({SEARCH: SearchCost(1)}, frozenset({"read"})))])
     fields = perform(client.exchange("GET", "/").authorize(), client.answer)
     assert credentials_of(fields).scheme == SEARCH
+
+
+def test_a_signed_path_that_is_no_text_is_an_error() -> None:
+    """A mapping that forgets to return is named, and the root is not signed in its place."""
+    client = Client(options={"signed_path": lambda path: None})
+    with pytest.raises(ArgumentError, match="signed_path returns the path to sign"):
+        perform(client.exchange("GET", "/a").authorize(), client.answer)

@@ -26,7 +26,7 @@ def refused(client: Client, number: int = 0, reason: str = "unknown identity") -
     call = Call(client)
     first = call.start("GET", f"{ORIGIN}/{number}")
     again = call.answer(first, 401, *asked(challenge(f"fresh{next(_numbers)}")))
-    assert call.answer(again, 401, reason=reason) is None
+    assert call.answer(again, 401, *asked(challenge(f"late{next(_numbers)}")), reason=reason) is None
     return call
 
 
@@ -116,16 +116,26 @@ class TestPauses:
             assert call.answer(again, 200) is None
             assert call.pauses == []
 
-    def test_both_answers_of_a_call_count(self) -> None:
-        """A call that was answered twice, and refused twice, counts twice."""
-        client = client_with(refusals_allowed=2)
+    def test_an_answer_that_was_lost_to_a_passing_reason_does_not_count(self) -> None:
+        """Of a call that was answered twice, since its nonce was unknown, the second refusal counts."""
+        client = client_with(refusals_allowed=1)
         call = Call(client)
         again = call.answer(call.start("GET", f"{ORIGIN}/a"), 401, *asked(challenge("c")))
         again = call.answer(again, 401, *asked(challenge("d")), reason="unknown nonce")
-        assert call.answer(again, 401, reason="unknown nonce") is None
-        with pytest.raises(RefusedError, match="refused 2 good answers") as raised:
+        assert call.answer(again, 401, *asked(challenge("e")), reason="unknown nonce") is None
+        with pytest.raises(RefusedError, match="refused 1 answers") as raised:
             refused(client)
         assert raised.value.reason == "unknown nonce"
+
+    def test_a_401_of_the_application_is_no_refusal(self) -> None:
+        """A 401 to an answer that brings no challenge of ours is somebody else's, and is not counted."""
+        client = client_with(refusals_allowed=1)
+        for number in range(4):
+            call = Call(client)
+            first = call.start("GET", f"{ORIGIN}/{number}")
+            again = call.answer(first, 401, *asked(challenge(f"c{number}")))
+            assert call.answer(again, 401) is None
+            assert call.pauses == []
 
 
 class TestRefused:

@@ -143,6 +143,8 @@ def test_next_nonces_go_with_most_responses(status: int, cache_control: str, exp
         ([("CDN-Cache-Control", "public")], False),
         ([("CDN-Cache-Control", "max-age=60")], True),
         ([("Surrogate-Control", "public")], False),
+        ([("Surrogate-Control", "max-age=3600")], False),
+        ([("Cache-Control", "public; max-age=60")], False),
         ([("surrogate-control", "PUBLIC, max-age=60")], False),
         ([("Surrogate-Control", 'content="ESI/1.0"')], True),
         ([("Cache-Control", "private"), ("CDN-Cache-Control", "public")], False),

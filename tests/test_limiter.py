@@ -315,3 +315,34 @@ def test_stress_leaves_nothing_behind() -> None:
     assert [future.running() for future in futures] == [True, True, False]
     for work in works:
         work.finish()
+
+
+def test_work_that_gets_no_thread_waits_for_one_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a thread cannot be started while another runs, the work keeps its place in the queue."""
+    limiter, held = WorkLimiter(2), Held()
+    first = limiter.submit(held.pieces(), HASH)
+    assert held.started.wait(PATIENCE)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", _refuse)
+        second = limiter.submit(in_one_piece(lambda: "second"), HASH)
+        assert not second.done()
+    held.finish()
+    assert first.result(PATIENCE) == "done"
+    assert second.result(PATIENCE) == "second"
+
+
+def test_a_thread_that_has_no_memory_is_a_lack_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that fails for want of memory gives its place back."""
+    limiter = WorkLimiter(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", _refuse_for_memory)
+        assert isinstance(limiter.submit(in_one_piece(list), HASH).exception(PATIENCE), NoThreadError)
+    assert limiter.submit(in_one_piece(lambda: "ran"), HASH).result(PATIENCE) == "ran"
+
+
+def _refuse(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def _refuse_for_memory(thread: threading.Thread) -> None:
+    raise MemoryError

@@ -105,7 +105,7 @@ def test_too_many_refusals_end_it() -> None:
     """After the last refusal allowed nothing is answered for 60 seconds, and the error has its evidence."""
     records = Records()
     refuse(records, ALLOWED, now=100.0, reason="unknown identity")
-    message = r"https://a refused 10 good answers.*'unknown identity'.*for 20 s.*refusals_allowed"
+    message = r"https://a refused 10 answers.*'unknown identity'.*for 20 s.*refusals_allowed"
     with pytest.raises(RefusedError, match=message) as raised:
         pause(records, 140.0)
     error = raised.value
@@ -132,7 +132,7 @@ def test_after_the_rest_each_answer_is_one_more_try() -> None:
     refuse(records, ALLOWED, now=0.0)
     assert pause(records, 60.0) == 0
     refuse(records, 1, now=60.0)
-    with pytest.raises(RefusedError, match="refused 11 good answers"):
+    with pytest.raises(RefusedError, match="refused 11 answers"):
         pause(records, 119.9)
     assert pause(records, 120.0) == 0
 

@@ -154,6 +154,7 @@ def _unchanged(credentials: Credentials) -> Credentials:
     [
         ({}, {}, _unsigned, b"", "signature verification failed"),
         ({"accounts": _unregistered}, {}, _unchanged, b"", "unknown identity"),
+        ({"accounts": set[str]().__contains__}, {}, _unchanged, b"", "unknown identity"),
         ({"accounts": _unregistered_after_waiting}, {}, _unchanged, b"", "unknown identity"),
         ({"policy": quick_policy(access=CREATE)}, {}, _unchanged, b"", "scope mismatch"),
         ({"policy": quick_policy(access=None)}, {}, _unchanged, b"", "scope mismatch"),

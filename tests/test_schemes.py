@@ -106,6 +106,15 @@ class TestSearchAlone:
             assert error.response.status_code == 401
         assert served.story == ["GET /first 401"]
 
+    def test_the_default_is_not_called_dangerous(self, connect: Connect, signer: Ed25519Signer) -> None:
+        """Where a caller's schemes leave Argon2 out, the error says to add it, and blames nobody."""
+        asked = (401, [challenge("AAAA")], b"")
+        search = "asym-tuned-digest-signature"
+        with serve(scripted(asked)) as served, connect(served.url, signer, schemes=[search]) as client:
+            with pytest.raises(UnsupportedAlgorithmError, match="Add 'tuned-digest-signature'") as raised:
+                client.send("GET", served.url)
+            assert "hostile" not in str(raised.value)
+
     def test_the_error_names_what_to_pass_and_why_not(self, connect: Connect, signer: Ed25519Signer) -> None:
         """The error says what is offered, what is answered, why the search is not, and how it would be."""
         with (

@@ -10,7 +10,7 @@
     ├── UnsupportedAlgorithmError        no challenge on offer can be answered
     ├── LimitExceededError               a server asked for more work than the client's limits
     ├── BodyError                        a request body cannot be digested and sent again
-    ├── RefusedError                     an origin keeps refusing good answers
+    ├── RefusedError                     an origin keeps refusing answers
     ├── NoThreadError                    a thread for the work could not be started
     ├── WorkTimeoutError (TimeoutError)  the work was not done in the time the client allows
     ├── ProofAbandonedError              the work was stopped, since nobody waits for it any more
@@ -137,7 +137,7 @@ class BodyError(TunedDigestError):
 
 
 class RefusedError(TunedDigestError):
-    """Report an origin that keeps refusing good answers: no more work is done for it for a while.
+    """Report an origin that keeps refusing answers: no more work is done for it for a while.
 
     Args:
         message: Which origin, how often, and what to do.

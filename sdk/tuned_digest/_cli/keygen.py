@@ -27,11 +27,12 @@ def add_keygen(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _keygen(options: argparse.Namespace) -> int:
     path: Path = options.file
-    password = _new_password() if options.password else None
-    signer = Ed25519Signer.generate()
-    pem = signer.to_pem(password=password)
     try:
         path = path.expanduser()
+        if path.exists():  # said before a password is asked for
+            raise FileExistsError
+        signer = Ed25519Signer.generate()
+        pem = signer.to_pem(password=_new_password() if options.password else None)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise PrivateKeyError(
@@ -54,9 +55,12 @@ def _keygen(options: argparse.Namespace) -> int:
 
 
 def _new_password() -> str:
-    password = getpass.getpass("password: ")
-    if not password:
-        raise PrivateKeyError("a password is not empty; leave --password away for no encryption")
-    if getpass.getpass("again: ") != password:
-        raise PrivateKeyError("the two passwords differ: nothing was written")
+    try:
+        password = getpass.getpass("password: ")
+        if not password:
+            raise PrivateKeyError("a password is not empty; leave --password away for no encryption")
+        if getpass.getpass("again: ") != password:
+            raise PrivateKeyError("the two passwords differ: nothing was written")
+    except EOFError:
+        raise PrivateKeyError("--password asks for a password, and the input has ended") from None
     return password

@@ -14,6 +14,8 @@ from ..proof.argon2 import ACCESS_TUNING, CREATE_TUNING
 
 T = TypeVar("T")
 
+_MAX_PORT = 65535  # RFC 9293 section 3.1
+
 
 def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line.
@@ -31,7 +33,7 @@ def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         type=_argument(Tuning.parse),
         default=ACCESS_TUNING,
         metavar="TUNING",
-        help=f"Argon2 work of everything but creating ({ACCESS_TUNING})",
+        help=f"Argon2 work of everything but creating, in single quotes for the shell ({ACCESS_TUNING})",
     )
     parser.add_argument(
         "--create",
@@ -44,7 +46,7 @@ def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--cost",
         type=_argument(SearchCost.parse_parameter),
         metavar="BITS",
-        help="also offer a search of 1 to 32 bits, as deployed servers do with 1 (none)",
+        help="also offer a BLAKE3 search of so many bits, 1 to 32; deployed servers use 1 (no search)",
     )
     parser.set_defaults(run=_serve)
 
@@ -56,7 +58,7 @@ def _argument(parse: Callable[[str], T]) -> Callable[[str], T]:
         try:
             return parse(text)
         except TunedDigestError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
+            raise argparse.ArgumentTypeError(f"{error}: see --help") from None
 
     return parsed
 
@@ -71,6 +73,8 @@ def _serve(options: argparse.Namespace) -> int:
             "uvicorn is not installed: pip install 'tuned-digest[demo]'", extra="demo"
         ) from None
 
+    if not 0 <= options.port <= _MAX_PORT:
+        raise ArgumentError(f"a port is 0 to {_MAX_PORT}, not {options.port}")
     access: Tuning = options.access
     create: Tuning = options.create
     cost: SearchCost | None = options.cost
@@ -96,6 +100,6 @@ def _serve(options: argparse.Namespace) -> int:
         pass
     except SystemExit:  # what it was has been logged
         raise ArgumentError(
-            f"cannot listen on {options.host}, port {options.port}: pass another --port"
+            f"cannot listen on {options.host}, port {options.port}: pass another --host or --port"
         ) from None
     return 0

@@ -64,8 +64,17 @@ class AuthBase:
     ) -> None:
         if isinstance(signer, type) or not callable(getattr(signer, "sign", None)):
             raise ArgumentError("signer is a key: pass Ed25519Signer.from_file(...), or a Signer of your own")
-        if isinstance(nonces, type):
+        if isinstance(nonces, type) or not (nonces is None or hasattr(nonces, "take")):
             raise ArgumentError("nonces is a cache: pass MemoryNonceCache(), an object")
+        if not isinstance(limits, Limits):
+            raise ArgumentError("limits are Limits: pass Limits(max_memory_kib=...), for instance")
+        if not isinstance(resources, Resources):
+            raise ArgumentError("resources are Resources: pass Resources(work_timeout=...), for instance")
+        functions: dict[str, object] = {"action": action, "signed_path": signed_path, "on_event": on_event}
+        for name, function in functions.items():
+            if function is not None and not callable(function):
+                hint = "; for one action, call auth.for_action(...)" if name == "action" else ""
+                raise ArgumentError(f"{name} is a function, unlike {function!r}{hint}")
         if isinstance(schemes, str):
             raise ArgumentError(f"schemes is a sequence: pass [{schemes!r}]")
         self._settings = Settings(

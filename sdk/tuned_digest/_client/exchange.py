@@ -28,7 +28,7 @@ from .._wire.credentials import Credentials
 from .._wire.grammar import ACTIONS
 from .._wire.origins import Origin
 from .._wire.profiles import Profile
-from .._wire.request import FieldValues, SignedRequest
+from .._wire.request import FieldValues, SignedRequest, mapped_path
 from ..errors import ArgumentError, ProofNotFoundError, TunedDigestError, UnsupportedAlgorithmError
 from ..proof import Job, Work, engine, prove
 from ..proof.argon2 import draw_salt
@@ -137,7 +137,7 @@ class Exchange:
         if action not in ACTIONS:
             raise ArgumentError(f"an action is one of {', '.join(ACTIONS)}, not {action!r}")
         path = target.path
-        signed_path = (settings.signed_path(path) or "/") if settings.signed_path else path
+        signed_path = mapped_path(settings.signed_path, path)
         request = SignedRequest(
             target.method, target.origin.authority, path, target.query, signed_path, self._values, digest
         )
@@ -190,6 +190,17 @@ class Exchange:
     def was_sent(self) -> bool:
         """Tell whether credentials were sent: the reason of a 401 decides what happens next."""
         return bool(self._sent)
+
+    def is_refused_by(self, reason: str) -> bool:
+        """Tell whether a 401 refuses an answer, rather than a nonce that has gone stale.
+
+        Args:
+            reason: The reason in its body.
+
+        Returns:
+            True after an answer; after the first one only where the reason is none that may pass.
+        """
+        return self.answers > 1 or (self.answers == 1 and reason not in _TRANSIENT_REASONS)
 
     @property
     def body_size(self) -> int:
@@ -338,7 +349,9 @@ def _unanswerable(challenges: Sequence[Challenge], answered: Sequence[str]) -> U
     )
     message = f"the server offers {offered}; this client answers {', '.join(answered)}"
     left = next((challenge for challenge in challenges if challenge.work is not None), None)
-    if left is not None:
+    if left is not None and left.scheme in left.profile.schemes:
+        message += f". Add {left.scheme!r} to the auth object's schemes, or pass none"
+    elif left is not None:
         message += (
             f". {left.scheme} is answered only where the caller names it, because a hostile server can fit "
             f"other requests to its signature: if you trust this server, pass schemes=[{left.scheme!r}], and "

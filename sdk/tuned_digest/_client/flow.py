@@ -11,7 +11,7 @@ each redirect that its library followed by itself and `on_response` for each ans
    with a challenge that is to be answered, its connection is released and the same request is signed again.
    If it is a challenge that cannot be answered, that is raised. Anything else goes to the caller, with a
    report. The target that counts is the response's own: after a redirect it has an exchange of its own.
-4. **An origin that keeps refusing good answers** is answered after growing pauses, and in the end not at all.
+4. **An origin that keeps refusing answers** is answered after growing pauses, and in the end not at all.
 5. **Priming.** A request without a body is sent in place of a large one, HEAD and then GET. Its challenge is
    answered like any other; once a nonce has come, or neither has brought one, the large request follows. What
    goes wrong with priming is no failure of the call: the large request is sent without.
@@ -131,8 +131,6 @@ class Flow(Generic[RequestT, ResponseT]):
 
     _since: Origin | None = None
     _upload: _Upload[RequestT] | None = None
-    _handed: tuple[RequestT, Target] | None = None
-    """The request handed out last, and its target: most responses are to that one."""
 
     def __init__(
         self,
@@ -172,7 +170,7 @@ class Flow(Generic[RequestT, ResponseT]):
             if priming is not None:
                 self._upload = upload
                 return priming
-        return self._hand_out(request, target, fields)
+        return self._messages.authorize(request, fields)
 
     def resume(self, request: RequestT) -> None:
         """Go on with a call whose first request was sent without this flow.
@@ -234,10 +232,10 @@ class Flow(Generic[RequestT, ResponseT]):
             settings.records.note_priming(origin, is_primed=True)
             if remembering := settings.remember(origin, received.nonces):
                 yield remembering
-        if (is_rejected and exchange.answers) or (status != 401 and exchange.was_sent):
-            # A nonce of before that has gone stale is no refusal, and what needed no answer accepts none.
+        is_refused = is_rejected and exchange.is_refused_by(reason) and _has_our_challenge(fields)
+        if is_refused or (status != 401 and exchange.was_sent):
             now = settings.clock()
-            settings.records.note_answer(origin, now, is_refused=is_rejected, reason=reason)
+            settings.records.note_answer(origin, now, is_refused=is_refused, reason=reason)
         if received.challenge is None:
             messages.attach(response, exchange.report)
             if is_rejected:
@@ -249,26 +247,18 @@ class Flow(Generic[RequestT, ResponseT]):
         seconds = settings.records.pause(origin, settings.clock(), allowed, left)
         again: RequestT = yield Here(functools.partial(messages.again, response))
         if seconds:  # not before: others may be waiting for the connection
-            settings.records.warn(origin, "answers are slowed down: this origin keeps refusing good ones")
+            settings.records.warn(origin, "answers are slowed down: this origin keeps refusing them")
             yield Pause(seconds)
             self._budget.spend(seconds)
-        return self._hand_out(again, exchange.target, (yield from exchange.authorize(received.challenge)))
+        return messages.authorize(again, (yield from exchange.authorize(received.challenge)))
 
     def _was_signed(self, response: ResponseT) -> bool:
         return self._messages.authorization(self._messages.request(response)) is not None
 
-    def _hand_out(self, request: RequestT, target: Target, fields: Fields | None) -> RequestT:
-        authorized = self._messages.authorize(request, fields)
-        self._handed = authorized, target
-        return authorized
-
     def _answered_by(self, response: ResponseT) -> tuple[Target | None, Exchange | None]:
         """Find the exchange of a response's request: a redirect back to a target does not start over."""
         request = self._messages.request(response)
-        if self._handed is not None and self._handed[0] is request:
-            target: Target | None = self._handed[1]
-        else:
-            target = self._messages.target(request)
+        target = self._messages.target(request)  # anew: a hook of the caller's may have changed the request
         if target is None:  # a transport of its own, such as a socket file: no origin, not ours
             return None, None
         return target, self._exchange(request, target, was_sent=True)
@@ -323,7 +313,7 @@ class Flow(Generic[RequestT, ResponseT]):
         self._settings.records.note_priming(origin, is_primed=brought)
         self._upload = None
         self._exchanges = {upload.exchange.target: upload.exchange}
-        return self._hand_out(upload.request, upload.exchange.target, fields)
+        return messages.authorize(upload.request, fields)
 
     def _prime(self, upload: _Upload[RequestT]) -> Steps[RequestT | None]:
         while self._primer is not None and upload.methods:
@@ -336,14 +326,14 @@ class Flow(Generic[RequestT, ResponseT]):
                 settings = _for_priming(self._settings)
                 exchange = self._exchange(priming, target, was_sent=False, settings=settings)
                 fields = (yield from exchange.authorize()) if exchange else None
-                return self._hand_out(priming, target, fields)
+                return self._messages.authorize(priming, fields)
         return None
 
     def _note_unanswered(self, target: Target | None, status: int, fields: FieldValues) -> None:
         origins = self._settings.origins
         if target is None or status != 401 or origins.serves(target.origin, since=self._since):
             return
-        if any(names_our_scheme(value) for name in CHALLENGE_FIELDS for value in fields(name)):
+        if _has_our_challenge(fields):
             self._settings.records.warn(
                 target.origin, f"a challenge is left unanswered: the auth object serves {origins}"
             )
@@ -390,6 +380,10 @@ def prime(
                 break
         primed.append(is_primed)
     return all(primed)
+
+
+def _has_our_challenge(fields: FieldValues) -> bool:
+    return any(names_our_scheme(value) for name in CHALLENGE_FIELDS for value in fields(name))
 
 
 def _for_priming(settings: Settings) -> Settings:

@@ -35,9 +35,13 @@ def as_library_error(error: TunedDigestError, family: type[Exception], **exchang
         exchanged: The ``request`` and, where there is one, the ``response`` it is about.
 
     Returns:
-        An error of a class with the core error's name, of both families.
+        An error of a class with the core error's name, of both families; the core error itself where no
+        class can be of both.
     """
-    joined = _restore(type(error), family, str(error), vars(error))
+    try:
+        joined = _restore(type(error), family, str(error), vars(error))
+    except TypeError:  # a class that cannot be joined, as ImportError and OSError, or one of a caller's own
+        return error
     for name, value in exchanged.items():
         setattr(joined, name, value)
     return joined

@@ -131,10 +131,15 @@ class Records:
             if refusals.count < allowed and (left is None or seconds <= left):
                 return seconds
             reason = f"; the last reason was {refusals.reason!r}" if refusals.reason else ""
+            advice = (
+                "Check the key, signed_path and the server; to allow more refusals, pass "
+                "resources=Resources(refusals_allowed=...)"
+                if refusals.count >= allowed
+                else f"This call has {left:.3g} s left: allow more with Resources(work_timeout=...)"
+            )
             raise RefusedError(
-                f"{origin} refused {refusals.count} good answers in a row{reason}. It gets no further answer "
-                f"for {seconds:.0f} s. See that this key is registered there; to allow more refusals, pass "
-                "resources=Resources(refusals_allowed=...)",
+                f"{origin} refused {refusals.count} answers in a row{reason}. It gets no further answer for "
+                f"{seconds:.0f} s. {advice}",
                 origin=str(origin),
                 refusals=refusals.count,
                 reason=refusals.reason,

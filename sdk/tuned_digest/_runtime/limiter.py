@@ -144,10 +144,13 @@ class WorkLimiter:
             handled = sys.exception()
             try:
                 thread.start()
-            except RuntimeError as error:  # no more threads, or the interpreter is going down
+            except (RuntimeError, MemoryError) as error:  # no more threads, or the interpreter is going down
                 # Or an interrupt of the wait for the thread, which runs (python/cpython#118433).
                 if (interrupt := error.__context__) is not None and interrupt is not handled:
                     raise interrupt from None
+                if self._running > 1:  # what runs besides starts this one when it is done
+                    self._give_back(admitted, is_done=False)
+                    return
                 self._give_back(admitted)
                 admitted.future.set_exception(NoThreadError(f"no thread for the work: {error}"))
 

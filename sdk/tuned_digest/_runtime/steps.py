@@ -20,6 +20,7 @@ import anyio
 import anyio.to_thread
 
 from ..errors import ArgumentError, NoThreadError, WorkTimeoutError
+from .forks import PerProcess
 from .limiter import Allowance, Load, outcome, process_limiter
 
 T = TypeVar("T")
@@ -169,7 +170,8 @@ class Limited(Step):
                 raise self._timed_out()
             return future.result()
         except NoThreadError:  # as in what runs at the interpreter's exit
-            return _drained(self._pieces)
+            with _one_without_a_thread.get():
+                return _drained(self._pieces)
         finally:
             self._leave(future)
 
@@ -199,6 +201,9 @@ class Limited(Step):
             "Allow more with Resources(work_timeout=...), or run fewer requests at once",
             seconds=self._seconds or 0,
         )
+
+
+_one_without_a_thread = PerProcess(threading.Lock)
 
 
 def _settles(future: Future[object], seconds: float | None) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["FieldValues", "SignedRequest", "is_signable", "split_target"]
+__all__ = ["FieldValues", "SignedRequest", "is_signable", "mapped_path", "split_target"]
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from ..errors import ArgumentError
 
 # Section 3: never signed, because the target is not a path of the origin (CONNECT) or is answered by
 # whoever is on the way (TRACE).
@@ -75,3 +77,26 @@ def is_signable(method: str, path: str) -> bool:
         False for CONNECT, TRACE and ``OPTIONS *``.
     """
     return method not in _UNSIGNED_METHODS and path != "*"
+
+
+def mapped_path(signed_path: Callable[[str], str] | None, path: str) -> str:
+    """Map the path on the wire to the path that is signed.
+
+    Args:
+        signed_path: The mapping, None for the same path.
+        path: The path on the wire.
+
+    Returns:
+        The signed path, ``/`` when empty.
+
+    Raises:
+        ArgumentError: If the mapping gives something else than text.
+    """
+    if signed_path is None:
+        return path
+    mapped = signed_path(path)
+    if not isinstance(mapped, str):
+        raise ArgumentError(
+            f"signed_path returns the path to sign, a str; for {path!r} it returned {mapped!r}"
+        )
+    return mapped or "/"

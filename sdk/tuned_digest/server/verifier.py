@@ -33,7 +33,7 @@ from .._wire.challenge import (
 from .._wire.credentials import Credentials
 from .._wire.grammar import ACTIONS, Dialect
 from .._wire.profiles import PROFILES, Profile
-from .._wire.request import FieldValues, SignedRequest, is_signable
+from .._wire.request import FieldValues, SignedRequest, is_signable, mapped_path
 from .._wire.work import KINDS
 from ..errors import (
     ArgumentError,
@@ -59,7 +59,8 @@ _METHOD = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]+")
 # RFC 9111 section 3.5: what lets a shared cache keep the response to a request with Authorization. The other
 # fields say the same to caches that a server's owner runs (RFC 9213; Surrogate-Control is its forerunner).
 _CACHE_FIELDS = ("Cache-Control", "CDN-Cache-Control", "Surrogate-Control")
-_SHARED = frozenset({"public", "s-maxage", "must-revalidate"})
+_PUBLIC = frozenset({"public", "s-maxage", "must-revalidate"})
+_SHARED = dict.fromkeys(_CACHE_FIELDS, _PUBLIC) | {"Surrogate-Control": _PUBLIC | {"max-age"}}
 _UNSHARED = frozenset({"private", "no-store"})
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?+')
 
@@ -179,8 +180,8 @@ class Verifier:
         profile, credentials = self._credentials(request)
         if credentials is None:
             raise (yield from self._challenged(request, "authorization required"))
-        path = (self._signed_path(request.path) or "/") if self._signed_path else request.path
-        if not path.startswith("/"):
+        path = mapped_path(self._signed_path, request.path)
+        if not path.startswith("/") or not path.isascii():
             raise bad_request("the request target is not a path that can be signed")
         signed = SignedRequest(
             request.method, request.authority, request.path, request.query, path, request.values
@@ -259,7 +260,7 @@ class Verifier:
         if not self._are_registered:
             return None
         account: object = yield self._effects.find_account(encode_base64(credentials.identity))
-        if account is None:
+        if account is None or account is False:  # as a set's __contains__ says it
             yield self._effects.take(credentials.nonce)
             raise (yield from self._challenged(request, "unknown identity"))
         return account
@@ -293,11 +294,11 @@ class Verifier:
 def _is_publicly_cacheable(fields: FieldValues) -> bool:
     """Tell whether a shared cache may keep the response to a signed request (RFC 9111 section 3.5)."""
     for name in _CACHE_FIELDS:
-        text = _QUOTED.sub("", ",".join(fields(name)))
+        text = _QUOTED.sub("", ",".join(fields(name))).replace(";", ",")
         directives = [directive.strip(" \t").lower() for directive in text.split(",")]
         # With an argument, private holds for the fields it names alone (RFC 9111 section 5.2.2.7).
         if not _UNSHARED & set(directives) and any(
-            directive.partition("=")[0].rstrip() in _SHARED for directive in directives
+            directive.partition("=")[0].rstrip() in _SHARED[name] for directive in directives
         ):
             return True
     return False
