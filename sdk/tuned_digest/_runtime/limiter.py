@@ -148,11 +148,12 @@ class WorkLimiter:
                 # Or an interrupt of the wait for the thread, which runs (python/cpython#118433).
                 if (interrupt := error.__context__) is not None and interrupt is not handled:
                     raise interrupt from None
-                if self._running > 1:  # what runs besides starts this one when it is done
-                    self._give_back(admitted, is_done=False)
-                    return
-                self._give_back(admitted)
-                admitted.future.set_exception(NoThreadError(f"no thread for the work: {error}"))
+                if self._give_back(admitted, is_done=False):
+                    return  # what still runs starts it when it is done
+                with self._lock:
+                    was_waiting = self._remove(admitted)
+                if was_waiting:
+                    admitted.future.set_exception(NoThreadError(f"no thread for the work: {error}"))
 
     def _admit(self) -> _Waiting[Any] | None:
         """Take the work whose turn it is out of its queue, if it may run now."""
@@ -202,7 +203,8 @@ class WorkLimiter:
         if settle is not None:
             settle()
 
-    def _give_back(self, admitted: _Waiting[Any], *, is_done: bool = True) -> None:
+    def _give_back(self, admitted: _Waiting[Any], *, is_done: bool) -> int:
+        """Free a piece's place, queue what is left of its work, and count what still runs."""
         with self._lock:
             self._running -= 1
             self._memory_kib -= admitted.load.footprint_kib
@@ -212,6 +214,7 @@ class WorkLimiter:
                 queue = self._queues.setdefault(admitted.queue, OrderedDict())
                 queue[id(admitted)] = admitted
                 queue.move_to_end(id(admitted), last=False)
+            return self._running
 
 
 def process_limiter() -> WorkLimiter:
