@@ -148,12 +148,9 @@ class WorkLimiter:
                 # Or an interrupt of the wait for the thread, which runs (python/cpython#118433).
                 if (interrupt := error.__context__) is not None and interrupt is not handled:
                     raise interrupt from None
-                if self._give_back(admitted, is_done=False):
-                    return  # what still runs starts it when it is done
-                with self._lock:
-                    was_waiting = self._remove(admitted)
-                if was_waiting:
-                    admitted.future.set_exception(NoThreadError(f"no thread for the work: {error}"))
+                if self._give_back(admitted, goes_on=None):
+                    return
+                admitted.future.set_exception(NoThreadError(f"no thread for the work: {error}"))
 
     def _admit(self) -> _Waiting[Any] | None:
         """Take the work whose turn it is out of its queue, if it may run now."""
@@ -198,23 +195,27 @@ class WorkLimiter:
             settle = functools.partial(admitted.future.set_result, end.value)
         except BaseException as error:
             settle = functools.partial(admitted.future.set_exception, error)
-        self._give_back(admitted, is_done=settle is not None)
+        self._give_back(admitted, goes_on=settle is None)
         self._start_admitted()
         if settle is not None:
             settle()
 
-    def _give_back(self, admitted: _Waiting[Any], *, is_done: bool) -> int:
-        """Free a piece's place, queue what is left of its work, and count what still runs."""
+    def _give_back(self, admitted: _Waiting[Any], *, goes_on: bool | None) -> bool:
+        """Free a piece's place, and queue its work where that goes on.
+
+        None is for work that got no thread: it goes on where another piece runs, whose end starts it.
+        """
         with self._lock:
             self._running -= 1
             self._memory_kib -= admitted.load.footprint_kib
             if admitted.load.runs_alone:
                 self._is_one_alone = False
-            if not is_done:  # behind everybody else's, before its owner's own
+            is_queued = self._running > 0 if goes_on is None else goes_on
+            if is_queued:  # behind everybody else's, before its owner's own
                 queue = self._queues.setdefault(admitted.queue, OrderedDict())
                 queue[id(admitted)] = admitted
                 queue.move_to_end(id(admitted), last=False)
-            return self._running
+            return is_queued
 
 
 def process_limiter() -> WorkLimiter:
