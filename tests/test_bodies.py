@@ -254,5 +254,5 @@ def test_a_file_without_bytes_for_now_is_refused() -> None:
         def read(self, size: int | None = -1, /) -> bytes:
             return super().read(size) if size == 0 else None  # type: ignore[return-value]
 
-    with pytest.raises(BodyError, match="no bytes for now"):
+    with pytest.raises(BodyError, match="no bytes at the moment"):
         RepeatableBody(file_chunks(NotYet(b"abc"))).digest()

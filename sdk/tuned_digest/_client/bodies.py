@@ -306,7 +306,7 @@ def file_chunks(file: Any) -> Callable[[], Iterator[bytes]]:
                 file.seek(offset)
                 chunk: bytes | None = file.read(_CHUNK)
             if chunk is None:
-                raise BodyError("the file has no bytes for now: open it so that reading waits for them")
+                raise BodyError("the file has no bytes at the moment: open it in blocking mode")
             if not chunk:
                 return
             offset += len(chunk)

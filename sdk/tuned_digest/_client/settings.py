@@ -51,8 +51,8 @@ class Resources:
         spool_kib: How much of a body that can be read only once is kept in memory, KiB; more goes to
             a temporary file.
         spool_dir: Where temporary files go, None for ``TMPDIR``, else ``/var/tmp``, else the system's choice.
-        prime_above_kib: Bodies larger than this, KiB, are not sent by httpx clients just to be challenged:
-            where no nonce is held one is asked for first; None to send them. requests cannot do it.
+        prime_above_kib: An httpx client that holds no nonce asks for one before it sends a body larger than
+            this, KiB, so that the body is not sent just to be challenged. None never asks; requests cannot.
         prime_method: The method of the request that asks; a GET follows where it brings nothing.
         prime_path: The path of that request.
 
@@ -168,7 +168,7 @@ class Assessment:
 
     Args:
         work: The work that is done, None where the terms are of no use.
-        problem: What is wrong with them; empty where they are of no use for no fault of theirs.
+        problem: Which limit they exceed; empty where this client answers none of their schemes.
     """
 
     work: Work | None

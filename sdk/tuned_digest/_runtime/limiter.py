@@ -5,8 +5,8 @@ tuning, and there is no pool to lose at a fork or to wait for at exit. A place i
 that held it, never by a task: without the native companion a running hash cannot be interrupted, so a task
 that was cancelled leaves its hash, and the place, behind.
 
-Turns go round between all who have work waiting: whoever asks for much waits for its own work, and for one
-piece of anybody else's.
+All who have work waiting take turns, one piece each. Whoever asks for much delays others by one piece at a
+time.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class WorkLimiter:
                     return None
                 self._end_turn(waiting.queue)
                 self._remove(waiting)
-                # What was under way already has its place in the future's life.
+                # A future can be set running only once: not again for the second piece of its work.
                 if waiting.future.running() or waiting.future.set_running_or_notify_cancel():
                     self._running += 1
                     self._memory_kib += waiting.load.footprint_kib

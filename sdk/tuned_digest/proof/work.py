@@ -110,7 +110,7 @@ class Work(ABC):
         The first estimate for either kind does a few milliseconds of it.
 
         Returns:
-            Seconds, seldom more than half as much or twice as much as it is then.
+            Seconds. The work seldom takes less than half of them, or more than twice as many.
         """
 
     @abstractmethod

@@ -150,7 +150,7 @@ class FamilyAuth(AuthBase):
             ArgumentError: Always; wrap `sync_auth_flow` or `async_auth_flow` instead.
         """
         raise ArgumentError(
-            "drive sync_auth_flow or async_auth_flow: a flow that serves both would block one"
+            "drive sync_auth_flow or async_auth_flow: auth_flow cannot know whether it may block"
         )
 
     def _prime(self, client: Any, method: str | None, path: str | None) -> bool | Awaitable[bool]:

@@ -27,7 +27,7 @@ class Deployed:
         return self
 
     def asking(self) -> Mapping[str, str]:
-        """Give no parameter: it is what is meant where nothing is asked for."""
+        """Give no parameter: a challenge without one asks for this profile."""
         return {}
 
     def work_string(self, request: SignedRequest, credentials: Credentials) -> bytes:
