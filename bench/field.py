@@ -15,6 +15,7 @@ from tests.clients import CLIENTS
 
 from tuned_digest import Limits
 from tuned_digest._client.bodies import BytesBody, RepeatableBody, SpooledBody, file_chunks
+from tuned_digest._runtime.steps import Step
 from tuned_digest._wire.challenge import read_challenges
 from tuned_digest.errors import LimitExceededError
 from tuned_digest.proof.argon2 import ACCESS_TUNING
@@ -60,8 +61,13 @@ def digests() -> None:
             pieces = (content[start : start + MIB] for start in range(0, len(content), MIB))
             return SpooledBody(pieces, memory_kib=8192, directory=None).digest()
 
+        def from_bytes() -> object:
+            step = BytesBody(content).digested()
+            assert isinstance(step, Step)  # so many are digested off an event loop
+            return step.blocking()
+
         alone = timed(lambda: blake3(content).digest(), rounds=1)
-        in_memory = timed(lambda: BytesBody(content).digested(), rounds=1) / alone
+        in_memory = timed(from_bytes, rounds=1) / alone
         in_file = timed(from_file, rounds=1) / timed(mapped, rounds=1)
         spooled = timed(from_generator, rounds=1) / alone
     row("digest of bytes, to BLAKE3 alone", f"{in_memory:.2f}", "1.1 or less", in_memory <= 1.1)
