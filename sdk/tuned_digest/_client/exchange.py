@@ -219,7 +219,7 @@ class Exchange:
         """Apply section 7: one challenge is answered, and once more after a reason that may pass."""
         if self._challenges == _MAX_CHALLENGES or self.answers > 1:
             return True
-        return was_signed and self.answers == 1 and reason not in _TRANSIENT_REASONS
+        return was_signed and self.is_refused_by(reason)
 
     def _harvest(self, fields: FieldValues) -> list[NextNonce]:
         settings, origin = self._settings, self.target.origin

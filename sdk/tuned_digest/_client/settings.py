@@ -17,7 +17,7 @@ from .._runtime.steps import Here, InThread, Step
 from .._wire.challenge import NextNonce, NextNonceReader, Terms
 from .._wire.origins import Origin, ServedOrigins
 from .._wire.profiles import Profile
-from .._wire.request import is_signable
+from .._wire.request import is_method, is_signable
 from .._wire.work import SCHEMES, Limits
 from ..errors import ArgumentError, LimitExceededError, WorkTimeoutError
 from ..keys import AsyncSigner, Ed25519Signer, Signer
@@ -29,8 +29,7 @@ _PUBLIC_KEY_SIZE = 32  # bytes, RFC 8032 section 5.1.5
 
 _GUESSES = {"GET": "read", "HEAD": "read", "OPTIONS": "read", "QUERY": "read", "DELETE": "delete"}
 
-# What RFC 9110 section 9.1 and RFC 3986 section 3.3 allow, and a query.
-_METHOD = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]+")
+# What RFC 3986 section 3.3 allows, and a query.
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*")
 
 
@@ -98,7 +97,7 @@ def check_priming(method: str, path: str) -> None:
     Raises:
         ArgumentError: If it is.
     """
-    if not _METHOD.fullmatch(method) or not is_signable(method, path):
+    if not is_method(method) or not is_signable(method, path):
         raise ArgumentError(f"a priming request has a method that is signed, unlike {method!r}")
     if not _PATH.fullmatch(path):
         raise ArgumentError(f"a priming request has a path as on the wire, percent-encoded, unlike {path!r}")

@@ -7,7 +7,7 @@ neither blocks nor takes long: that is simply called.
 
 from __future__ import annotations
 
-__all__ = ["Either", "Here", "InThread", "Limited", "Pause", "Step", "Steps"]
+__all__ = ["Either", "Here", "InThread", "Limited", "Pause", "Step", "Steps", "drained"]
 
 import math
 import threading
@@ -171,7 +171,7 @@ class Limited(Step):
             return future.result()
         except NoThreadError:  # as in what runs at the interpreter's exit
             with _one_without_a_thread.get():
-                return _drained(self._pieces)
+                return drained(self._pieces)
         finally:
             self._leave(future)
 
@@ -222,7 +222,15 @@ def _settles(future: Future[object], seconds: float | None) -> bool:
     return True
 
 
-def _drained(pieces: Generator[None, None, T]) -> T:
+def drained(pieces: Generator[None, None, T]) -> T:
+    """Do all pieces of work in this thread, one after the other.
+
+    Args:
+        pieces: Does the work, a piece up to each yield, and returns the answer.
+
+    Returns:
+        The answer.
+    """
     while True:
         try:
             next(pieces)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["FieldValues", "SignedRequest", "is_signable", "mapped_path", "split_target"]
+__all__ = ["FieldValues", "SignedRequest", "is_method", "is_signable", "mapped_path", "split_target"]
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from ..errors import ArgumentError
+
+# Section 10, step 1: a token of RFC 9110 section 5.6.2, upper case as on the request line.
+_METHOD = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]+")
 
 # Section 3: never signed, because the target is not a path of the origin (CONNECT) or is answered by
 # whoever is on the way (TRACE).
@@ -64,6 +68,18 @@ def split_target(target: str) -> tuple[str, str]:
     """
     path, _, query = target.partition("#")[0].partition("?")
     return path or "/", query
+
+
+def is_method(method: str) -> bool:
+    """Tell whether a method is an upper-case token.
+
+    Args:
+        method: The method on the request line.
+
+    Returns:
+        True when it is.
+    """
+    return _METHOD.fullmatch(method) is not None
 
 
 def is_signable(method: str, path: str) -> bool:

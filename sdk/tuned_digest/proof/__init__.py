@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = ["Job", "SearchCost", "Tuning", "Work", "engine", "prove", "verify"]
 
+from .._runtime.steps import drained
 from .argon2 import Tuning
 from .engines import chosen
 from .job import Job
@@ -44,13 +45,7 @@ def prove(request_string: bytes, work: Work, *, nonce: str, salt: bytes, job: Jo
         ProofAbandonedError: If the job was cancelled.
         ProofNotFoundError: If a search finds nothing.
     """
-    pieces = work.prove(request_string, nonce=nonce, salt=salt, job=job or Job())
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as end:
-            response: str = end.value
-            return response
+    return drained(work.prove(request_string, nonce=nonce, salt=salt, job=job or Job()))
 
 
 def verify(request_string: bytes, work: Work, response: str, *, nonce: str, job: Job | None = None) -> None:

@@ -33,7 +33,7 @@ from .._wire.challenge import (
 from .._wire.credentials import Credentials
 from .._wire.grammar import ACTIONS, Dialect
 from .._wire.profiles import PROFILES, Profile
-from .._wire.request import FieldValues, SignedRequest, is_signable, mapped_path
+from .._wire.request import FieldValues, SignedRequest, is_method, is_signable, mapped_path
 from .._wire.work import KINDS
 from ..errors import (
     ArgumentError,
@@ -52,9 +52,6 @@ from .stores import AsyncNonceStore, NonceStore
 Fields = tuple[tuple[str, str], ...]
 
 _JSON_FIELDS: Fields = (("Cache-Control", "no-store"), ("Content-Type", "application/json"))
-
-# Section 10, step 1: a token of RFC 9110 section 5.6.2, upper case as on the request line.
-_METHOD = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]+")
 
 # RFC 9111 section 3.5: what lets a shared cache keep the response to a request with Authorization. The other
 # fields say the same to caches that a server's owner runs (RFC 9213; Surrogate-Control is its forerunner).
@@ -171,7 +168,7 @@ class Verifier:
         Raises:
             RequestRejectedError: If it is not accepted; it carries the response.
         """
-        if not _METHOD.fullmatch(request.method):
+        if not is_method(request.method):
             raise bad_request("the method is not an upper-case token")
         if not is_signable(request.method, request.path):
             raise bad_request("requests of this method are never signed, and so not served")
