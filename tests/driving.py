@@ -188,9 +188,9 @@ class _NotedStore:
         self._store = store
         self._note = note
 
-    def issue(self, grant: Grant) -> str:
+    def issue(self, *grants: Grant) -> Sequence[str]:
         self._note("issue")
-        return cast("str", self._store.issue(grant))
+        return cast("Sequence[str]", self._store.issue(*grants))
 
     def take(self, nonce: str) -> Grant | None:
         self._note("take")

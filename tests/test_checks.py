@@ -54,7 +54,7 @@ def occupied() -> Iterator[threading.Event]:
 def verifying(story: list[str], name: str, work: Work) -> Callable[[], Coroutine[Any, Any, Caller]]:
     """Present a request under some work; what is accepted notes its name."""
     store = MemoryNonceStore()
-    nonce = store.issue(Grant({work.scheme: noted(work, story)}, EVERY_ACTION, chained=True))
+    (nonce,) = store.issue(Grant({work.scheme: noted(work, story)}, EVERY_ACTION, chained=True))
     request = IncomingRequest("GET", "/a", fields=[("Authorization", written(nonce, work))])
 
     def body() -> bytes:
@@ -91,7 +91,7 @@ def test_a_quick_check_waits_for_nobody(backend: str, work: Work) -> None:
 def test_a_search_is_accepted_by_a_busy_server() -> None:
     """A real server whose process is busy with somebody else's work still accepts a search."""
     store, cost = MemoryNonceStore(), SearchCost(12)
-    nonce = store.issue(Grant({cost.scheme: cost}, EVERY_ACTION, chained=True))
+    (nonce,) = store.issue(Grant({cost.scheme: cost}, EVERY_ACTION, chained=True))
     headers = {"Authorization": written(nonce, cost)}
     app = TunedDigestMiddleware(field, Verifier(store, policy=quick_policy()))
     with serve(app) as server, occupied():

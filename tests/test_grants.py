@@ -13,7 +13,7 @@ from .driving import ACCESS
 from .strategies import actions, works
 from .verifying import ARGON, SEARCH
 
-PLAIN = b"1;next;read,update;argon=$argon2d$v=19$m=8,t=1,p=1;blake3=1"
+PLAIN = bytes.fromhex("01 83 03 00 00000008 00000001 00000001 01")
 
 
 def grants() -> st.SearchStrategy[Grant]:
@@ -22,12 +22,11 @@ def grants() -> st.SearchStrategy[Grant]:
 
 
 def test_a_grant_is_written_as_documented() -> None:
-    """Version, kind, scope and work stand in this order, in ASCII."""
+    """Version, kind and scope, schemes and work stand in this order."""
     both = Grant({ARGON: ACCESS, SEARCH: SearchCost(1)}, frozenset({"update", "read"}), chained=True)
     assert both.encode() == PLAIN
-    assert Grant({SEARCH: SearchCost(32)}, frozenset({"create"}), chained=False).encode() == (
-        b"1;challenge;create;blake3=32"
-    )
+    written = Grant({SEARCH: SearchCost(32)}, frozenset({"create"}), chained=False).encode()
+    assert written == bytes.fromhex("01 20 02 20")
 
 
 @given(grants())
@@ -35,8 +34,7 @@ def test_a_written_grant_reads_back(grant: Grant) -> None:
     """Every grant is written and read without loss, in little space."""
     encoded = grant.encode()
     assert Grant.decode(encoded) == grant
-    assert encoded.isascii()
-    assert len(encoded) <= 256
+    assert len(encoded) <= 32
 
 
 @given(grants(), grants())
@@ -45,39 +43,19 @@ def test_two_grants_are_written_differently(one: Grant, two: Grant) -> None:
     assert (one.encode() == two.encode()) is (one == two)
 
 
-def fragments() -> st.SearchStrategy[bytes]:
-    """Draw bytes made of what grants are made of."""
-    pieces = (
-        *(b"1", b"2", b"next", b"challenge", b"read", b"update", b"create", b"levitate", b";", b",", b"="),
-        *(
-            b"argon=",
-            b"$argon2d$v=19$m=8,t=1,p=1",
-            b"blake3=",
-            b"8",
-            b"33",
-            b"0",
-            b" ",
-            b"\n",
-            b"\0",
-            b"\xff",
-        ),
-    )
-    return st.lists(st.sampled_from(pieces), max_size=20).map(b"".join)
-
-
 def damaged() -> st.SearchStrategy[bytes]:
     """Draw a grant as written, with something put in the place of some of it."""
-    places = st.integers(0, 60)
+    places = st.integers(0, 20)
     return st.builds(
         lambda grant, start, size, put: grant.encode()[:start] + put + grant.encode()[start + size :],
         grants() | st.just(Grant.decode(PLAIN)),
         places,
         st.just(0) | places,
-        fragments(),
+        st.binary(max_size=4),
     )
 
 
-@given(st.binary(max_size=100) | fragments() | damaged())
+@given(st.binary(max_size=40) | damaged())
 def test_reading_a_grant_raises_nothing_foreign(encoded: bytes) -> None:
     """Any bytes are an argument error, or are exactly what their grant is written as."""
     with contextlib.suppress(ArgumentError):
@@ -88,32 +66,23 @@ def test_reading_a_grant_raises_nothing_foreign(encoded: bytes) -> None:
     "encoded",
     [
         b"",
-        b";",
-        b"1;next;read",
-        b"1;next;read;",
-        b"1;next;;blake3=1",
-        b"2;next;read;blake3=1",
-        b"01;next;read;blake3=1",
-        b"1;later;read;blake3=1",
-        b"1;Next;read;blake3=1",
-        b"1;next;levitate;blake3=1",
-        b"1;next;read,levitate;blake3=1",
-        b"1;next;update,read;blake3=1",
-        b"1;next;read,read;blake3=1",
-        b"1;next;read,;blake3=1",
-        b"1;next;read;blake3",
-        b"1;next;read;blake3=0",
-        b"1;next;read;blake3=33",
-        b"1;next;read;blake3=1;blake3=1",
-        b"1;next;read;blake3=1;blake3=2",
-        b"1;next;read;blake3=1;argon=$argon2d$v=19$m=8,t=1,p=1",
-        b"1;next;read;argon=1",
-        b"1;next;read;md5=1",
-        b"1;next;read;blake3=1;md5=1",
-        b"1;next;read;blake3=1;",
-        b"1;next;read;blake3=1\n",
-        b"1;next;read;blake3=\xd9\xa1",
-        PLAIN + b"0" * 512,
+        b"\x01",
+        b"\x01\x81",
+        b"\x01\x81\x00",
+        b"\x01\x80\x02\x01",
+        b"\x00\x81\x02\x01",
+        b"\x02\x81\x02\x01",
+        b"\x01\xc1\x02\x01",
+        b"\x01\x81\x06\x01",
+        b"\x01\x81\x02",
+        b"\x01\x81\x02\x00",
+        b"\x01\x81\x02\x21",
+        b"\x01\x81\x02\x01\x01",
+        b"1;next;read;blake3=1",
+        PLAIN[:-1],
+        PLAIN[:3] + b"\x03" + PLAIN[4:],
+        PLAIN[:4] + b"\x00\x00\x00\x07" + PLAIN[8:],
+        PLAIN + b"\x00",
         PLAIN + bytes(2**20),
     ],
 )
@@ -127,4 +96,4 @@ def test_a_grant_shows_what_it_is_good_for() -> None:
     """A grant holds no secret, and its repr says all of it."""
     prices, scope = {ARGON: ACCESS}, frozenset({"read"})
     shown = repr(Grant(prices, scope, chained=True))
-    assert shown == f"Grant(prices={prices!r}, scope={scope!r}, chained=True)"
+    assert shown == f"Grant(prices={prices!r}, scope={scope!r}, chained=True, identity='')"

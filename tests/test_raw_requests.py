@@ -48,9 +48,9 @@ def running() -> Iterator[Watched]:
             return "read"
 
     class NotedStore(MemoryNonceStore):
-        def issue(self, grant: Grant, /) -> str:
+        def issue(self, *grants: Grant) -> list[str]:
             asked.append("issue")
-            return super().issue(grant)
+            return super().issue(*grants)
 
         def take(self, nonce: str, /) -> Grant | None:
             asked.append("take")

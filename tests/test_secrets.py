@@ -142,11 +142,12 @@ class WatchedStore(MemoryNonceStore):
         super().__init__()
         self._watch = watch
 
-    def issue(self, grant: Grant, /) -> str:
-        """Issue a nonce."""
-        nonce = super().issue(grant)
-        self._watch.keep("nonce", nonce)
-        return nonce
+    def issue(self, *grants: Grant) -> list[str]:
+        """Issue nonces."""
+        nonces = super().issue(*grants)
+        for nonce in nonces:
+            self._watch.keep("nonce", nonce)
+        return nonces
 
 
 class WatchedPolicy(Policy):

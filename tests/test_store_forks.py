@@ -15,13 +15,13 @@ GRANT = Grant({ACCESS.scheme: ACCESS}, frozenset({"read"}), chained=True)
 def test_a_forked_worker_does_not_accept_what_its_parent_issued() -> None:
     """A nonce from before a fork is good in the parent alone, and the child issues its own."""
     store = MemoryNonceStore()
-    nonce = store.issue(GRANT)
+    (nonce,) = store.issue(GRANT)
     fork = multiprocessing.get_context("fork")
     answers = fork.SimpleQueue()
 
     def serve() -> None:
         answers.put(store.take(nonce))
-        answers.put(store.take(store.issue(GRANT)))
+        answers.put(store.take(store.issue(GRANT)[0]))
 
     worker = fork.Process(target=serve)
     worker.start()

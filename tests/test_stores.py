@@ -21,8 +21,8 @@ def grant(*, chained: bool = True) -> Grant:
 def test_a_nonce_is_the_base64_of_32_random_bytes() -> None:
     """Nonces come from the randomness given, without padding, and no two are the same."""
     store = MemoryNonceStore(randomness=lambda size: bytes(range(size)))
-    assert base64.b64decode(store.issue(grant()) + "=") == bytes(range(32))
-    nonces = {MemoryNonceStore().issue(grant()) for _ in range(100)}
+    assert base64.b64decode(store.issue(grant())[0] + "=") == bytes(range(32))
+    nonces = {MemoryNonceStore().issue(grant())[0] for _ in range(100)}
     assert len(nonces) == 100
     assert {len(nonce) for nonce in nonces} == {43}
 
@@ -31,7 +31,7 @@ def test_a_nonce_is_the_base64_of_32_random_bytes() -> None:
 def test_a_nonce_is_taken_out_of_the_store_once(chained: bool) -> None:
     """A nonce gives its grant to the first who presents it and nothing to any other."""
     store = MemoryNonceStore()
-    nonce = store.issue(grant(chained=chained))
+    (nonce,) = store.issue(grant(chained=chained))
     assert store.take("m") is None
     assert store.take(nonce) == grant(chained=chained)
     assert store.take(nonce) is None
@@ -42,7 +42,7 @@ def test_a_nonce_goes_stale_on_the_server(chained: bool, lifetime: float) -> Non
     """A next nonce is good for 24 hours, a challenge's for five minutes, and not a moment longer."""
     clock = Clock()
     store = MemoryNonceStore(clock=clock)
-    one, two = (store.issue(grant(chained=chained)) for _ in range(2))
+    one, two = store.issue(grant(chained=chained), grant(chained=chained))
     clock.now = lifetime - 0.1
     assert store.take(one) is not None
     clock.now = lifetime
@@ -73,7 +73,7 @@ def test_a_flood_of_challenges_does_not_push_out_next_nonces() -> None:
 def test_a_full_store_loses_its_oldest() -> None:
     """Beyond the capacity the oldest next nonce goes."""
     store = MemoryNonceStore(capacity=2)
-    nonces = [store.issue(grant()) for _ in range(3)]
+    nonces = store.issue(grant(), grant(), grant())
     assert [store.take(nonce) is not None for nonce in nonces] == [False, True, True]
 
 
@@ -81,9 +81,9 @@ def test_stale_nonces_make_room() -> None:
     """What has gone stale is dropped when a nonce is issued, full or not."""
     clock = Clock()
     store = MemoryNonceStore(lifetime=10, clock=clock)
-    stale = store.issue(grant())
+    (stale,) = store.issue(grant())
     clock.now = 10.0
-    fresh = store.issue(grant())
+    (fresh,) = store.issue(grant())
     clock.now = 0.0
     assert store.take(stale) is None
     assert store.take(fresh) is not None

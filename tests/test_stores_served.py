@@ -32,13 +32,13 @@ class Shelf:
         self.issued = 0
         self._grants: dict[str, bytes] = {}
 
-    def issue(self, grant: Grant, /) -> str:
-        """Keep a grant, and count it."""
+    def issue(self, *grants: Grant) -> list[str]:
+        """Keep grants, and count them."""
         self.callers.add(threading.get_ident())
-        self.issued += 1
-        nonce = secrets.token_urlsafe(32)
-        self._grants[nonce] = grant.encode()
-        return nonce
+        self.issued += len(grants)
+        nonces = [secrets.token_urlsafe(32) for _ in grants]
+        self._grants.update((nonce, grant.encode()) for nonce, grant in zip(nonces, grants, strict=True))
+        return nonces
 
     def take(self, nonce: str, /) -> Grant | None:
         """Give a grant away."""
@@ -66,10 +66,10 @@ class AwaitedShelf:
         self._shelf = Shelf()
         self.callers = self._shelf.callers
 
-    async def issue(self, grant: Grant, /) -> str:
-        """Keep a grant, on an event loop."""
+    async def issue(self, *grants: Grant) -> list[str]:
+        """Keep grants, on an event loop."""
         await anyio.lowlevel.checkpoint()
-        return self._shelf.issue(grant)
+        return self._shelf.issue(*grants)
 
     async def take(self, nonce: str, /) -> Grant | None:
         """Give a grant away, on an event loop."""
@@ -90,8 +90,11 @@ class Sealing:
         self._grants: list[bytes] = []
         self._taken: set[str] = set()
 
-    def issue(self, grant: Grant, /) -> str:
-        """Seal a grant."""
+    def issue(self, *grants: Grant) -> list[str]:
+        """Seal grants."""
+        return [self._sealed(grant) for grant in grants]
+
+    def _sealed(self, grant: Grant) -> str:
         encoded = grant.encode()
         if encoded not in self._grants:
             self._grants.append(encoded)

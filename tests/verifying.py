@@ -24,7 +24,8 @@ EVERY_ACTION = frozenset(ACTIONS)
 
 def issued(by: Server, prices: Prices = BOTH, scope: frozenset[str] = EVERY_ACTION) -> str:
     """Issue a nonce by hand."""
-    nonce: str = by.store.issue(Grant(prices, scope, chained=True))
+    nonce: str
+    (nonce,) = by.store.issue(Grant(prices, scope, chained=True))
     return nonce
 
 

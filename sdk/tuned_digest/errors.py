@@ -19,6 +19,7 @@
     │   ├── IdentityError                not a usable Ed25519 public key
     │   ├── SignatureError               the signature is not the identity's over these bytes
     │   └── ProofError                   the response is not the work for this request
+    ├── StoreUnavailableError            a nonce store cannot be reached, or has no room
     └── RequestRejectedError             a server's answer to a request it does not accept
 
 An error takes one message and keyword evidence, all of it optional, so that it can be pickled.
@@ -41,6 +42,7 @@ __all__ = [
     "RefusedError",
     "RequestRejectedError",
     "SignatureError",
+    "StoreUnavailableError",
     "TunedDigestError",
     "UnsupportedAlgorithmError",
     "VerificationError",
@@ -196,6 +198,19 @@ class SignatureError(VerificationError):
 
 class ProofError(VerificationError):
     """Report a response that is not the work for this request."""
+
+
+class StoreUnavailableError(TunedDigestError):
+    """Report that a nonce store cannot be reached, or has no room: the request is answered with 503.
+
+    Args:
+        message: What the server's log says; the client is not told.
+        retry_after: Seconds after which a client may try again.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class RequestRejectedError(TunedDigestError):

@@ -7,9 +7,10 @@ __all__ = ["ACCESS_TUNING", "CREATE_TUNING", "SALT_SIZE", "Tuning", "Variant", "
 import functools
 import hmac
 import re
+import struct
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, cast
 
 from .._base64 import decode_base64, encode_base64
@@ -32,6 +33,9 @@ _ALGORITHM = re.compile(r"\$(argon2d|argon2i|argon2id)\$v=19\$m=(\d+),t=(\d+),p=
 _MAX_UINT32 = 2**32 - 1
 _MAX_LANES = 2**24 - 1
 _KIB_PER_LANE = 8
+
+_VARIANTS: tuple[Variant, ...] = ("argon2d", "argon2i", "argon2id")
+_PACKED = struct.Struct(">BIII")  # variant, memory, passes, lanes
 
 _QUICK_KIB = 512  # over all passes in one lane: about 0.3 ms
 
@@ -65,9 +69,10 @@ class Tuning(Work):
     runs_alone: ClassVar[bool] = False
     in_browsers: ClassVar[bool] = False
     checks_at_once: ClassVar[bool] = False
+    packed_size: ClassVar[int] = _PACKED.size
 
     def __post_init__(self) -> None:
-        if self.variant not in ("argon2d", "argon2i", "argon2id"):
+        if self.variant not in _VARIANTS:
             raise ArgumentError(f"{self.variant!r} is not an Argon2 variant")
         if not 1 <= self.lanes <= _MAX_LANES:
             raise ArgumentError(f"lanes are 1 to {_MAX_LANES}, not {self.lanes}")
@@ -125,6 +130,28 @@ class Tuning(Work):
             ("max_lanes", self.lanes, "lanes"),
             ("max_work_kib", self.work_kib, "KiB over all passes"),
         )
+
+    @property
+    def effort(self) -> float:
+        """Give its effort: the memory filled over all passes, KiB; see `Work.effort`."""
+        return float(self.work_kib)
+
+    def scaled(self, factor: float) -> Tuning:
+        """Multiply the passes; see `Work.scaled`."""
+        passes = min(max(1, round(self.passes * factor)), _MAX_UINT32)
+        return replace(self, passes=passes)
+
+    def pack(self) -> bytes:
+        """Write it in 13 bytes; see `Work.pack`."""
+        return _PACKED.pack(_VARIANTS.index(self.variant), self.memory_kib, self.passes, self.lanes)
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Tuning:
+        """Read what `pack` wrote; see `Work.unpack`."""
+        if len(packed) != _PACKED.size or packed[0] >= len(_VARIANTS):
+            raise ArgumentError("these bytes are not a tuning")
+        variant, memory_kib, passes, lanes = _PACKED.unpack(packed)
+        return cls(_VARIANTS[variant], memory_kib, passes, lanes)
 
     def reaches(self, floor: Work) -> bool:
         """Compare with a floor: the same variant, at least its memory and passes; see `Work.reaches`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["SearchCost"]
 
 import functools
+import math
 import re
 import time
 from collections.abc import Generator
@@ -49,6 +50,7 @@ class SearchCost(Work):
     )
     in_browsers: ClassVar[bool] = True
     checks_at_once: ClassVar[bool] = True
+    packed_size: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         if not 1 <= self.bits <= _MAX_BITS:
@@ -89,6 +91,26 @@ class SearchCost(Work):
     def demands(self) -> tuple[tuple[str, int, str], ...]:
         """List what it demands; see `Work.demands`."""
         return (("max_search_bits", self.bits, "bits"),)
+
+    @property
+    def effort(self) -> float:
+        """Give its effort: the tries it takes on average; see `Work.effort`."""
+        return float(2**self.bits)
+
+    def scaled(self, factor: float) -> SearchCost:
+        """Add a bit for each doubling; see `Work.scaled`."""
+        return SearchCost(min(max(1, self.bits + round(math.log2(factor))), _MAX_BITS))
+
+    def pack(self) -> bytes:
+        """Write it in 1 byte; see `Work.pack`."""
+        return bytes([self.bits])
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> SearchCost:
+        """Read what `pack` wrote; see `Work.unpack`."""
+        if len(packed) != cls.packed_size:
+            raise ArgumentError("these bytes are not a search cost")
+        return cls(packed[0])
 
     def reaches(self, floor: Work) -> bool:
         """Compare with a floor: at least its bits; see `Work.reaches`."""

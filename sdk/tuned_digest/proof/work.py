@@ -42,6 +42,9 @@ class Work(ABC):
     checks_at_once: ClassVar[bool]
     """Whether checking it takes no longer than a digest of a few bytes, however long doing it takes."""
 
+    packed_size: ClassVar[int]
+    """How many bytes `pack` writes."""
+
     @classmethod
     @abstractmethod
     def parse(cls, algorithm: str) -> Self:
@@ -91,6 +94,45 @@ class Work(ABC):
     @abstractmethod
     def demands(self) -> tuple[tuple[str, int, str], ...]:
         """List what it demands: the field of `Limits` that bounds it, how much, and the unit."""
+
+    @property
+    @abstractmethod
+    def effort(self) -> float:
+        """Give a number that grows in proportion to what doing it takes; good among works of one kind."""
+
+    @abstractmethod
+    def scaled(self, factor: float) -> Self:
+        """Make work of about that many times the effort, for a policy whose price follows load.
+
+        Args:
+            factor: How many times, above 0.
+
+        Returns:
+            The nearest there is, within the range of its kind.
+        """
+
+    @abstractmethod
+    def pack(self) -> bytes:
+        """Write it in few bytes, always the same number for one kind.
+
+        Returns:
+            The bytes, for `unpack`.
+        """
+
+    @classmethod
+    @abstractmethod
+    def unpack(cls, packed: bytes) -> Self:
+        """Read what `pack` wrote.
+
+        Args:
+            packed: The bytes; `packed_size` of them.
+
+        Returns:
+            The work.
+
+        Raises:
+            ArgumentError: If they are anything else.
+        """
 
     @abstractmethod
     def reaches(self, floor: Work) -> bool:

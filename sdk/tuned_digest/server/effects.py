@@ -6,7 +6,7 @@ __all__ = ["Effects", "ReadBody"]
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 
 from .._runtime.steps import Here, InThread, Limited, Step
 from ..proof import Job, Work
@@ -46,9 +46,9 @@ class Effects:
         """Ask the policy which action a request is."""
         return Here(functools.partial(self._policy.action, method, path))
 
-    def issue(self, grant: Grant) -> Step:
-        """Ask the store for a nonce."""
-        return self._stored(functools.partial(self._store.issue, grant))
+    def issue(self, grants: Iterable[Grant]) -> Step:
+        """Ask the store for nonces, one for each grant."""
+        return self._stored(functools.partial(self._store.issue, *grants))
 
     def take(self, nonce: str) -> Step:
         """Ask the store for what a nonce is good for, burning it."""

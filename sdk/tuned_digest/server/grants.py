@@ -5,18 +5,17 @@ from __future__ import annotations
 __all__ = ["Grant"]
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from .._wire.grammar import ACTIONS
-from .._wire.work import KINDS, works_of
-from ..errors import ArgumentError, UnsupportedAlgorithmError
+from .._wire.work import KINDS
+from ..errors import ArgumentError
 from ..proof import Work
 
-_VERSION = "1"
-_KINDS = {True: "next", False: "challenge"}
-
-_SIZE_LIMIT = 512  # characters; the longest there can be has some 200
+_VERSION = 1
+_CHAINED = 0x80  # the highest bit of the second byte; below it a bit for each action
+_HEAD_SIZE = 3  # bytes: version, kind and scope, schemes
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,29 +26,32 @@ class Grant:
         prices: The work by scheme.
         scope: The actions.
         chained: True for a next nonce, False for a challenge's.
+        identity: Whom a next nonce is for (base64), so that a store can share its room out; empty for a
+            challenge's. It is not encoded, and anybody may use the nonce.
     """
 
     prices: Mapping[str, Work]
     scope: frozenset[str]
     chained: bool
+    identity: str = field(default="", compare=False)
 
     def encode(self) -> bytes:
         """Write the grant.
 
         Returns:
-            ASCII, as in ``1;next;read,update;argon=$argon2d$v=19$m=65536,t=3,p=8;blake3=1``.
+            At most 32 bytes: version, kind and scope, schemes, and the work of each scheme.
         """
-        scope = ",".join(action for action in ACTIONS if action in self.scope)
-        offered = (self.prices[scheme] for scheme in KINDS if scheme in self.prices)
-        works = (f"{work.parameter}={work.parameter_value}" for work in offered)
-        return ";".join([_VERSION, _KINDS[self.chained], scope, *works]).encode("ascii")
+        scope = sum(1 << number for number, action in enumerate(ACTIONS) if action in self.scope)
+        schemes = sum(1 << number for number, scheme in enumerate(KINDS) if scheme in self.prices)
+        works = (self.prices[scheme].pack() for scheme in KINDS if scheme in self.prices)
+        return bytes([_VERSION, scope | (_CHAINED if self.chained else 0), schemes]) + b"".join(works)
 
     @classmethod
     def decode(cls, encoded: bytes) -> Self:
         """Read a grant.
 
         Args:
-            encoded: What `encode` wrote, by this version or an earlier one.
+            encoded: What `encode` wrote.
 
         Returns:
             The grant.
@@ -57,13 +59,23 @@ class Grant:
         Raises:
             ArgumentError: If it is anything else.
         """
-        problem = "a nonce store returned bytes that are not a grant of this version"
+        if len(encoded) < _HEAD_SIZE or encoded[0] != _VERSION:
+            raise _unreadable()
+        flags, schemes, packed = encoded[1], encoded[2], encoded[_HEAD_SIZE:]
+        prices: dict[str, Work] = {}
         try:
-            _, kind, scope, *works = encoded[: _SIZE_LIMIT + 1].decode("ascii").split(";")
-            prices = works_of(dict(work.split("=", 1) for work in works))
-        except (UnsupportedAlgorithmError, ValueError):
-            raise ArgumentError(problem) from None
-        grant = cls(prices, frozenset(scope.split(",")) & frozenset(ACTIONS), kind == _KINDS[True])
-        if not grant.prices or not grant.scope or grant.encode() != encoded:
-            raise ArgumentError(problem)
+            for number, (scheme, kind) in enumerate(KINDS.items()):
+                if schemes >> number & 1:
+                    prices[scheme] = kind.unpack(packed[: kind.packed_size])
+                    packed = packed[kind.packed_size :]
+        except ArgumentError:
+            raise _unreadable() from None
+        scope = frozenset(action for number, action in enumerate(ACTIONS) if flags >> number & 1)
+        grant = cls(prices, scope, chained=flags >= _CHAINED)
+        if not prices or not scope or grant.encode() != encoded:
+            raise _unreadable()
         return grant
+
+
+def _unreadable() -> ArgumentError:
+    return ArgumentError("a nonce store returned bytes that are not a grant of this version")

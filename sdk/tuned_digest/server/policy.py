@@ -81,6 +81,34 @@ class Policy:
         """
         return cls(access_cost=1, create_cost=1, exists=exists)
 
+    def select(self, path: str | None, identity: str | None, account: object) -> Policy:
+        """Choose the policy that sets the prices of one request, or of one client's next nonces.
+
+        Args:
+            path: The request's path on the wire; None for next nonces, which are good for every path.
+            identity: Who calls (base64); None where nobody is known to, as in a challenge.
+            account: What the identity is registered as; None for a stranger.
+
+        Returns:
+            The policy whose `price`, `floor` and `scopes` count: here, this one.
+        """
+        return self
+
+    def demanded(self, work: Work) -> None:
+        """Note that a verified request asks the server to check its work.
+
+        Args:
+            work: The work of its nonce.
+        """
+
+    def checked(self, work: Work, seconds: float) -> None:
+        """Note that the server has checked the work of a request; called in worker threads.
+
+        Args:
+            work: The work.
+            seconds: What the check took, without the wait for its turn.
+        """
+
     def action(self, method: str, path: str) -> str | Awaitable[str]:
         """Find out which action a request is; an override may be async.
 

@@ -218,7 +218,7 @@ class Verifier:
             return ()
         values: list[tuple[str, str]] = []
         for scope, prices in self._policy.scopes():
-            nonce: str = yield self._effects.issue(Grant(prices, scope, chained=True))
+            (nonce,) = yield self._effects.issue([Grant(prices, scope, chained=True)])
             terms = Terms(prices, scope, self._dialect, self._profiles[0])
             values += write_next_nonce(NextNonce(nonce, terms))
         return self._named(NEXT_NONCE_FIELDS, values)
@@ -267,7 +267,7 @@ class Verifier:
         action = self._policy.priced_as(request.method, (yield from self._action(request)))
         prices = self._policy.price(action)
         actions = self._policy.challenged_for(request.method, action)
-        nonce: str = yield self._effects.issue(Grant(prices, actions, chained=False))
+        (nonce,) = yield self._effects.issue([Grant(prices, actions, chained=False)])
         values = [
             (
                 scheme,

@@ -59,20 +59,22 @@ class MemoryNonceStore:
         self._clock = clock
         self._randomness = randomness
 
-    def issue(self, grant: Grant, /) -> str:
-        """Make a nonce and keep what it is good for.
+    def issue(self, *grants: Grant) -> list[str]:
+        """Make nonces and keep what they are good for.
 
         Args:
-            grant: What it is good for.
+            grants: What they are good for.
 
         Returns:
-            The nonce.
+            A nonce for each.
         """
-        nonce = encode_base64(self._randomness(_NONCE_SIZE))
+        nonces = [encode_base64(self._randomness(_NONCE_SIZE)) for _ in grants]
         issued = self._issued.get()
         with issued.lock:
-            (issued.chain if grant.chained else issued.challenges).put(nonce, grant, self._clock())
-        return nonce
+            now = self._clock()
+            for nonce, grant in zip(nonces, grants, strict=True):
+                (issued.chain if grant.chained else issued.challenges).put(nonce, grant, now)
+        return nonces
 
     def take(self, nonce: str, /) -> Grant | None:
         """Take a nonce out, atomically.
