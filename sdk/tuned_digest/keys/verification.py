@@ -31,6 +31,12 @@ def verify_identity(public_key: bytes) -> None:
         IdentityError: If it has not 32 bytes, encodes no point of the curve, encodes one in a second
             way, or is a point whose signatures need no key.
     """
+    y = _canonical_y(public_key)
+    _require_point(y)
+
+
+def _canonical_y(public_key: bytes) -> int:
+    """Read the y coordinate of a usable encoding."""
     if len(public_key) != _PUBLIC_KEY_SIZE:
         raise IdentityError(f"an identity has {_PUBLIC_KEY_SIZE} bytes, not {len(public_key)}")
     y = int.from_bytes(public_key, "little") & (2**255 - 1)
@@ -38,6 +44,11 @@ def verify_identity(public_key: bytes) -> None:
         raise IdentityError("the identity is not canonical")
     if y in _SMALL_ORDER_Y:
         raise IdentityError("the identity is a point of small order")
+    return y
+
+
+def _require_point(y: int) -> None:
+    """Refuse a y coordinate that no point of the curve has."""
     # On the curve x*x = (y*y - 1) / (d*y*y + 1); by Euler's criterion that is a square exactly when the
     # product of the two is (RFC 8032 section 5.1.3).
     square = (y * y - 1) * (_D * y * y + 1) % _P
@@ -46,7 +57,7 @@ def verify_identity(public_key: bytes) -> None:
 
 
 def verify_signature(public_key: bytes, message: bytes, signature: bytes) -> None:
-    """Check a signature by an identity that `verify_identity` accepts.
+    """Check a signature, and that its identity is one that `verify_identity` accepts.
 
     Args:
         public_key: The raw public key, 32 bytes.
@@ -54,9 +65,12 @@ def verify_signature(public_key: bytes, message: bytes, signature: bytes) -> Non
         signature: The signature, 64 bytes.
 
     Raises:
+        IdentityError: If the identity is not usable; see `verify_identity`.
         SignatureError: If it is not that key's signature over these bytes.
     """
+    y = _canonical_y(public_key)
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except (InvalidSignature, ValueError):
+        _require_point(y)  # no signature verifies under what is not a point, so it is asked only here
         raise SignatureError("the signature is not the identity's over these bytes") from None
