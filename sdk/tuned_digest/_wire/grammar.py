@@ -149,7 +149,7 @@ def read_parameters(text: str, field: str, *, most: int = FIELD_LIMIT) -> Parame
     Raises:
         MalformedFieldError: If the text breaks the grammar.
     """
-    separator = ";" if ";" in text and any(True for _ in _unquoted(text, ";")) else ","
+    separator = ";" if ";" in text and ('"' not in text or any(True for _ in _unquoted(text, ";"))) else ","
     values: dict[str, str] = {}
     last = ""
     for count, piece in enumerate(_pieces(text, separator)):
@@ -191,15 +191,16 @@ def _value(text: str, field: str, name: str) -> str:
 
 
 def _pieces(text: str, separator: str) -> Iterator[str]:
+    pieces = _cut(text, separator) if '"' in text else text.split(separator)
+    return filter(None, (piece.strip(_BLANK[separator]) for piece in pieces))
+
+
+def _cut(text: str, separator: str) -> Iterator[str]:
     start = 0
     for position in _unquoted(text, separator):
-        piece = text[start:position].strip(_BLANK[separator])
-        if piece:
-            yield piece
+        yield text[start:position]
         start = position + 1
-    piece = text[start:].strip(_BLANK[separator])
-    if piece:
-        yield piece
+    yield text[start:]
 
 
 def _unquoted(text: str, separator: str) -> Iterator[int]:
