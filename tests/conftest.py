@@ -16,7 +16,10 @@ from .certificates import Certificate, make_certificate
 from .clients import CLIENTS, Client, Connect
 from .field_server import verified
 from .ledger import Ledger
+from .redis_servers import launch, redis_server, valkey_server
 from .serving import QUICK, QUICK_CREATE, Served, serve
+
+__all__ = ["launch", "redis_server", "valkey_server"]  # fixtures
 
 # A busy machine is no failure: bounds on time are no test's business here.
 settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])

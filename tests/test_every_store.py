@@ -3,6 +3,7 @@
 import base64
 import inspect
 import re
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,20 +13,41 @@ import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from tuned_digest import Ed25519Signer
+from tuned_digest import Ed25519Signer, SearchCost, Work
 from tuned_digest.server import Grant, Verifier
 from tuned_digest.server.asgi import TunedDigestMiddleware
-from tuned_digest.server.policy import Prices
 
 from .clients import Connect
 from .every_store import STORES, AnyStore
 from .field_server import POLICY, field
-from .serving import serve
-from .verifying import BOTH, EVERY_ACTION
+from .serving import QUICK, QUICK_CREATE, serve
+from .verifying import BOTH, EVERY_ACTION, written
 
 NEXT = Grant(BOTH, EVERY_ACTION - {"create"}, chained=True, identity="A" * 43)
 CREATE = Grant(BOTH, frozenset({"create"}), chained=True, identity="A" * 43)
 CHALLENGE = Grant(BOTH, frozenset({"read"}), chained=False)
+
+NONCE = "(?P<nonce>[A-Za-z0-9+/]{43,128})"
+CHALLENGES = re.compile(
+    rf"""tuned-digest-signature nonce={NONCE};algorithm=\$argon2d\$v=19\$m=64,t=1,p=1;actions=read
+asym-tuned-digest-signature nonce=(?P=nonce);algorithm=blake3\$1;actions=read"""
+)
+"""Both challenges of a 401 to a read (section 1), a line each."""
+
+NEXT_NONCES = re.compile(
+    rf"""nextnonce={NONCE};argon=\$argon2d\$v=19\$m=64,t=1,p=1;scopes=read,update,delete,debug,proxy
+nextnonce=(?P=nonce);blake3=1;scopes=read,update,delete,debug,proxy
+nextnonce={NONCE.replace("nonce", "create")};argon=\$argon2d\$v=19\$m=128,t=1,p=1;scopes=create
+nextnonce=(?P=create);blake3=1;scopes=create"""
+)
+"""The next nonces of a response (section 6), a line each."""
+
+AUTHORIZATION = re.compile(
+    r"(asym-)?tuned-digest-signature identity=[A-Za-z0-9+/]{43};nonce=[A-Za-z0-9+/]{43,128};"
+    r"response=([A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}|blake3\$[0-9]+\$[A-Za-z0-9+/]{43,128});"
+    r"signature=[A-Za-z0-9+/]{86}"
+)
+"""The field that answers (section 5)."""
 
 
 class Called:
@@ -130,3 +152,47 @@ def test_clients_are_served_under_every_store(
             assert last.status == 200
         replayed = httpx.get(f"{server.url}/b", headers={"Authorization": last.sent["authorization"]})
     assert (replayed.status_code, replayed.json()["reason"]) == (401, "unknown nonce")
+
+
+def exchange(url: str, method: str, path: str, *lines: str) -> tuple[int, Callable[[str], str]]:
+    """Send one request over a socket; give the status, and a field's values by its name, a line each."""
+    host, port = url.removeprefix("http://").split(":")
+    head = [f"{method} {path} HTTP/1.1", f"Host: {host}:{port}", "Connection: close", *lines, "", ""]
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall("\r\n".join(head).encode("ascii"))
+        with connection.makefile("rb") as stream:
+            status, *fields = stream.read().partition(b"\r\n\r\n")[0].decode("ascii").split("\r\n")
+    pairs = [line.split(": ", 1) for line in fields]
+    return int(status.split()[1]), lambda name: "\n".join(
+        value for key, value in pairs if key.lower() == name
+    )
+
+
+def test_the_bytes_of_the_protocol_are_served_under_every_store(
+    made: AnyStore, signer: Ed25519Signer
+) -> None:
+    """A socket that knows the protocol's page alone is challenged, let through, chained, and not replayed."""
+    with serve(TunedDigestMiddleware(field, Verifier(made, policy=POLICY))) as server:
+
+        def answer(nonce: str, work: Work, method: str = "GET") -> tuple[int, Callable[[str], str]]:
+            value = written(nonce, work, method=method, signer=signer)
+            assert AUTHORIZATION.fullmatch(value)
+            lines = (f"Authorization: {value}", "Content-Length: 0")
+            answers = [exchange(server.url, method, "/a", *lines) for _ in range(2)]
+            assert answers[1][0] == 401
+            return answers[0]
+
+        status, challenged = exchange(server.url, "GET", "/a")
+        challenges = CHALLENGES.fullmatch(challenged("www-authenticate"))
+        assert status == 401
+        assert challenges is not None
+        assert challenged("uno-www-authn") == challenges[0].split("\n")[1]
+        nonce, create = challenges["nonce"], ""
+        for work in (QUICK, SearchCost(1), QUICK):
+            status, answered = answer(nonce, work)
+            following = NEXT_NONCES.fullmatch(answered("authentication-info"))
+            assert status == 200
+            assert following is not None
+            assert answered("uno-authn-info") == "\n".join(following[0].split("\n")[1::2])
+            nonce, create = following["nonce"], following["create"]
+        assert answer(create, QUICK_CREATE, "POST")[0] == 200

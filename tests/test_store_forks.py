@@ -29,3 +29,16 @@ def test_a_forked_worker_does_not_accept_what_its_parent_issued() -> None:
     assert answers.get() is None
     assert answers.get() == GRANT
     assert store.take(nonce) == GRANT
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_worker_has_an_epoch_of_its_own() -> None:
+    """A child does not know what its parent spends, and says so with another epoch."""
+    store = MemoryNonceStore()
+    epoch = store.spend("a", 60)
+    fork = multiprocessing.get_context("fork")
+    answers = fork.SimpleQueue()
+    worker = fork.Process(target=lambda: answers.put(store.spend("a", 60)))
+    worker.start()
+    worker.join(30)
+    assert answers.get() not in {None, epoch}

@@ -89,8 +89,19 @@ def test_stale_nonces_make_room() -> None:
     assert store.take(fresh) is not None
 
 
-@pytest.mark.parametrize("name", ["capacity", "lifetime", "challenge_capacity", "challenge_lifetime"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "capacity",
+        "quota",
+        "lifetime",
+        "challenge_capacity",
+        "challenge_lifetime",
+        "spent_capacity",
+        "max_bytes",
+    ],
+)
 def test_capacities_and_lifetimes_are_positive(name: str) -> None:
     """A store that could hold nothing is an error at once."""
     with pytest.raises(ArgumentError, match="are positive"):
-        MemoryNonceStore(**{name: 0})  # type: ignore[arg-type]  # none of the four is the clock
+        MemoryNonceStore(**{name: 0})  # type: ignore[arg-type]  # none of them is the clock

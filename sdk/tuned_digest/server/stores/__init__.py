@@ -18,9 +18,10 @@ from .memory import MemoryNonceStore
 class NonceStore(Protocol):
     """Issue nonces and take them back, each once.
 
-    Middleware calls the methods in worker threads, so they may block. Three attributes are optional:
+    Middleware calls the methods in worker threads, so they may block. These attributes are optional:
 
     * ``blocks = False``: no method ever blocks, so all are called on the event loop.
+    * ``issue_blocks = False``: `issue` does not block, whatever `take` does.
     * ``holds = False``: nothing is kept of an issued nonce, so none is taken for a request whose signature
       or identity is refused.
     * ``start()``, sync or async: checks, when the application starts, that the store can serve; it raises
