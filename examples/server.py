@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from tuned_digest.server import Caller, MemoryNonceStore, Policy, Verifier
+from tuned_digest.server import BodyLimits, Caller, MemoryNonceStore, Policy, Verifier
 from tuned_digest.server.asgi import TunedDigestMiddleware
 
 NOTES: dict[str, str] = {}
@@ -33,7 +33,7 @@ def application(accounts: dict[str, str]) -> TunedDigestMiddleware:
     store = MemoryNonceStore()  # one process only: another worker would not know its nonces
     api = Starlette(routes=[Route("/notes/{name}", note, methods=["GET", "PUT"])])
     return TunedDigestMiddleware(
-        api, Verifier(store, policy=policy, accounts=accounts.get), max_body=64 * 1024
+        api, Verifier(store, policy=policy, accounts=accounts.get), bodies=BodyLimits(max_body=64 * 1024)
     )
 
 

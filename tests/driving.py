@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 from blake3 import blake3
 
-from tuned_digest import Ed25519Signer, Limits, MemoryNonceCache, NextNonce, Origin, Resources, Tuning
+from tuned_digest import Ed25519Signer, Limits, MemoryNonceCache, NextNonce, Origin, Resources, Tuning, Work
 from tuned_digest._client.bodies import BytesBody
 from tuned_digest._client.exchange import Exchange, Fields, Target
 from tuned_digest._client.records import Records
@@ -22,8 +22,8 @@ from tuned_digest._wire.request import FieldValues, split_target
 from tuned_digest.errors import RequestRejectedError
 from tuned_digest.server import Caller, IncomingRequest, MemoryNonceStore, Policy, Verifier
 from tuned_digest.server.grants import Grant
-from tuned_digest.server.policy import Prices
-from tuned_digest.server.verifier import Fields as ResponseFields
+from tuned_digest.server.refusals import Fields as ResponseFields
+from tuned_digest.server.refusals import refused
 
 from .clock import Clock
 
@@ -202,6 +202,18 @@ class _NotedPolicy(Policy):
         self._inner = policy
         self._note = note
 
+    def select(self, path: str | None, identity: str | None, account: object) -> Policy:
+        return self._inner.select(path, identity, account)
+
+    def demanded(self, work: Work) -> None:
+        self._inner.demanded(work)
+
+    def checked(self, work: Work, seconds: float) -> None:
+        self._inner.checked(work, seconds)
+
+    def failed(self, work: Work) -> None:
+        self._inner.failed(work)
+
     def action(self, method: str, path: str) -> str | Awaitable[str]:
         self._note("classify")
         return self._inner.action(method, path)
@@ -211,15 +223,6 @@ class _NotedPolicy(Policy):
 
     def challenged_for(self, method: str, action: str) -> frozenset[str]:
         return self._inner.challenged_for(method, action)
-
-    def price(self, action: str) -> Prices:
-        return self._inner.price(action)
-
-    def floor(self, action: str) -> Prices:
-        return self._inner.floor(action)
-
-    def scopes(self) -> list[tuple[frozenset[str], Prices]]:
-        return self._inner.scopes()
 
 
 class Server:
@@ -262,9 +265,11 @@ class Server:
     ) -> Caller:
         """Verify one request; a query may follow its path."""
 
-        def read() -> bytes | None:
+        def read() -> bytes:
             self.story.append("read")
-            return None if len(body) > self.limit else blake3(body).digest()
+            if len(body) > self.limit:
+                raise refused(413, "the body is larger than this server takes", "body too large")
+            return blake3(body).digest()
 
         path, _, query = path.partition("?")
         lines = [("Host", ORIGIN.authority), *fields, *(("Authorization", value) for value in authorization)]
@@ -285,7 +290,8 @@ class Server:
     ) -> ResponseFields:
         """Grant next nonces with a response."""
         lines = [("Cache-Control", cache_control), *fields] if cache_control else fields
-        return perform(self.verifier.grant_next(status, fields_of(lines)), self.answer)
+        caller = Caller("A" * 43, None, "read")
+        return perform(self.verifier.grant_next(caller, status, fields_of(lines)), self.answer)
 
     def answer(self, step: Step) -> object:
         """Perform one step and note it."""

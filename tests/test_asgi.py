@@ -9,7 +9,7 @@ import pytest
 
 from tuned_digest import Ed25519Signer
 from tuned_digest.httpx import TunedDigestAuth
-from tuned_digest.server import MemoryNonceStore, Policy, Verifier
+from tuned_digest.server import BodyLimits, MemoryNonceStore, Policy, Verifier
 from tuned_digest.server.asgi import Application, Receive, Scope, Send, TunedDigestMiddleware
 
 from .field_server import POLICY, answer, field, read, verified
@@ -104,7 +104,9 @@ def test_an_async_exists_function_is_awaited(signer: Ed25519Signer) -> None:
 
 def test_a_body_over_the_limit_is_refused(signer: Ed25519Signer) -> None:
     """A body over the limit is answered 413, announced or not, and brings no nonce."""
-    app = TunedDigestMiddleware(field, Verifier(MemoryNonceStore(), policy=POLICY), max_body=1000)
+    app = TunedDigestMiddleware(
+        field, Verifier(MemoryNonceStore(), policy=POLICY), bodies=BodyLimits(max_body=1000)
+    )
     with serve(app) as server, httpx.Client(auth=TunedDigestAuth(server.url, signer)) as client:
         assert client.patch(server.url, content=b"x" * 1000).status_code == 200
         for body in (b"x" * 1001, iter([b"x" * 600] * 2)):

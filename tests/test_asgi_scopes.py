@@ -167,9 +167,9 @@ class TestOtherScopes:
             TunedDigestMiddleware(unreachable, MemoryNonceStore())  # type: ignore[arg-type]
 
     def test_a_negative_limit_is_refused(self) -> None:
-        """`max_body` cannot be negative."""
-        with pytest.raises(ArgumentError, match="max_body is not negative"):
-            TunedDigestMiddleware(unreachable, Verifier(MemoryNonceStore()), max_body=-1)
+        """Limits of bodies are an object of their own."""
+        with pytest.raises(ArgumentError, match="bodies is a BodyLimits"):
+            TunedDigestMiddleware(unreachable, Verifier(MemoryNonceStore()), bodies=1000)  # type: ignore[arg-type]
 
 
 class Turned(Sequence[tuple[bytes, bytes]]):

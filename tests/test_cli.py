@@ -9,8 +9,6 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -18,22 +16,12 @@ import pytest
 
 from tuned_digest import Ed25519Signer
 from tuned_digest._cli import main
-from tuned_digest._cli.blobs import blobs_application
+from tuned_digest._cli.blobs import BlobStore, blobs_application
 from tuned_digest.httpx import TunedDigestAuth
+from tuned_digest.server.asgi import TunedDigestMiddleware
 
-from .serving import QUICK, QUICK_CREATE, serve
-
-
-@contextmanager
-def running(*arguments: str) -> Iterator[str]:
-    """Run ``tuned-digest serve``, and give the address it prints."""
-    command = [sys.executable, "-m", "tuned_digest", "serve", "--port", "0", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip().removeprefix("serving on ")
-        finally:
-            process.terminate()
+from .commands import running
+from .serving import QUICK, QUICK_CREATE, Served, serve
 
 
 def test_serve_prints_its_address_once_it_accepts_connections() -> None:
@@ -69,6 +57,32 @@ def test_serve_keeps_blobs() -> None:
             assert too_much.status_code == 413
 
 
+def test_blobs_are_there_behind_a_prefix_too(blobs: Served, signer: Ed25519Signer) -> None:
+    """Behind the prefix clients sign the path without it."""
+    auth = TunedDigestAuth(blobs.url, signer, signed_path=lambda path: path.removeprefix("/v2"))
+    with httpx.Client(base_url=blobs.url, auth=auth) as client:
+        assert client.put("/v2/blobs/x", content=b"1").status_code == 201
+        assert client.get("/blobs/x").content == b"1"
+
+
+def test_processes_share_the_blobs_of_one_file(tmp_path: Path, signer: Ed25519Signer) -> None:
+    """A blob put at one application is there at another, and one deleted does not come back with a third."""
+    path = str(tmp_path / "blobs")
+
+    def application() -> TunedDigestMiddleware:
+        return blobs_application(access=QUICK, create=QUICK_CREATE, blobs=BlobStore(path))
+
+    with serve(application()) as one, serve(application()) as other, httpx.Client() as client:
+        to_one, to_other = TunedDigestAuth(one.url, signer), TunedDigestAuth(other.url, signer)
+        assert client.put(f"{one.url}/blobs/x", content=b"1", auth=to_one).status_code == 201
+        assert client.get(f"{other.url}/blobs/x", auth=to_other).content == b"1"
+        assert client.put(f"{other.url}/blobs/x", content=b"2", auth=to_other).status_code == 200
+        assert client.delete(f"{one.url}/blobs/welcome", auth=to_one).status_code == 204
+        with serve(application()) as third:
+            to_third = TunedDigestAuth(third.url, signer)
+            assert client.get(f"{third.url}/blobs/welcome", auth=to_third).status_code == 404
+
+
 @pytest.mark.parametrize(
     "option", ["--access=argon2d", "--create=$argon2d$v=19$m=1,t=1,p=1", "--cost=0", "--port=x"]
 )
@@ -91,10 +105,35 @@ def test_a_port_in_use_is_a_failure() -> None:
     assert "pass another --host or --port" in ended.stderr
 
 
-def test_an_impossible_port_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
-    """A port outside its range is said to be one, without a traceback."""
-    assert main(["serve", "--port", "99999"]) == 1
-    assert "a port is 0 to 65535, not 99999" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--port", "99999"], "a port is 0 to 65535, not 99999"),
+        (["--workers", "0"], "--workers is 1 or more, not 0"),
+        (["--host", "a" * 64], "pass another --host or --port"),
+        (["--store", "redis://:secret@host:port"], "write redis://host:port/0"),
+    ],
+)
+def test_an_impossible_value_is_explained(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A value that cannot be used is said to be one, without a traceback and without a password."""
+    assert main(["serve", "--port", "0", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert "secret" not in error
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_store_that_cannot_serve_is_explained(
+    workers: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is served, a store that cannot be used is named, without a traceback."""
+    path = str(tmp_path / "missing" / "nonces")
+    assert main(["serve", "--port", "0", "--workers", workers, "--store", path]) == 1
+    written = capsys.readouterr()
+    assert path in written.err
+    assert written.out == ""
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent so on POSIX alone")
@@ -224,7 +263,7 @@ def test_a_demo_without_its_server_says_so(
 
 
 def test_the_demo_holds(capfd: pytest.CaptureFixture[str]) -> None:
-    """The demo drives three clients through challenge, chain, create and replay, and ends in 0."""
+    """The demo drives three clients and two workers through chains and replays, and ends in 0."""
     ended = subprocess.run(
         [sys.executable, "-m", "tuned_digest", "demo"],
         capture_output=True,
@@ -233,7 +272,9 @@ def test_the_demo_holds(capfd: pytest.CaptureFixture[str]) -> None:
         timeout=300,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert ended.stdout.count("401, unknown nonce") == 3
+    assert ended.stdout.count("401, unknown nonce\n") == 3
+    assert len(set(re.findall("401, unknown nonce, from (worker .*)", ended.stdout))) == 2
+    assert "2 workers have taken a nonce that another one issued" in ended.stdout
     assert ended.stdout.count("one round trip") == 3 * (5 + 1)
     assert ended.stdout.count("2 round trips") == 3
     assert "All of it held." in ended.stdout

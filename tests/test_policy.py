@@ -88,6 +88,136 @@ class TestPrices:
         even = Policy(access=ACCESS, create=ACCESS)
         assert [scope for scope, _ in even.scopes()] == [EVERY_ACTION - {"create"}, {"create"}]
 
+    def test_scopes_are_the_askers_own(self) -> None:
+        """They are grouped once, and who changes the list changes no other's."""
+        policy = Policy(access=ACCESS, create=CREATE)
+        policy.scopes().clear()
+        assert len(policy.scopes()) == 2
+
+    def test_scopes_follow_a_price_that_changes(self) -> None:
+        """A subclass may ask for another price each time, and next nonces bring it."""
+
+        class Rising(Policy):
+            asked = ACCESS
+
+            def price(self, action: str) -> Prices:
+                return {ARGON: self.asked}
+
+        policy = Rising()
+        assert [price for _, price in policy.scopes()] == [{ARGON: ACCESS}] * 2
+        policy.asked = CREATE
+        assert [price for _, price in policy.scopes()] == [{ARGON: CREATE}] * 2
+
+
+FLAT, DEAR, DEARER, VIP, STRANGE = (
+    Policy(access=ACCESS.scaled(factor), create=None, create_cost=1) for factor in range(1, 6)
+)
+
+
+class TestSelection:
+    """Which policy sets the prices of a request."""
+
+    @pytest.mark.parametrize(
+        ("path", "chosen"),
+        [
+            ("/export", DEAR),
+            ("/export/", DEAR),
+            ("/export/all", DEAR),
+            ("/%65xport", DEAR),
+            ("/export%2Fall", DEAR),
+            ("/export/big/one", DEARER),
+            ("/export/bigger", DEAR),
+            ("/exports", None),
+            ("/Export", None),
+            ("/", None),
+            (None, None),
+        ],
+    )
+    def test_the_longest_route_that_fits_counts(self, path: str | None, chosen: Policy | None) -> None:
+        """Routes end with a segment, are compared decoded, and concern no next nonces."""
+        policy = Policy(access=ACCESS, routes={"/export": DEAR, "/export/big/": DEARER})
+        assert policy.select(path, "A", None) is (chosen or policy)
+
+    def test_the_root_is_a_route(self) -> None:
+        """A route of one slash is good for every path, and not for next nonces."""
+        policy = Policy(routes={"/": DEAR})
+        assert policy.select("/a", None, None) is DEAR
+        assert policy.select(None, None, None) is policy
+
+    @pytest.mark.parametrize("identities", [{"A": VIP}, {"A": VIP}.get])
+    def test_an_identity_has_its_own_policy(
+        self, identities: Callable[[str], Policy | None] | dict[str, Policy]
+    ) -> None:
+        """A mapping or a function names it, for requests and for next nonces."""
+        policy = Policy(identities=identities)
+        for path in ("/a", None):
+            assert policy.select(path, "A", "alice") is VIP
+            assert policy.select(path, "B", "bob") is policy
+            assert policy.select(path, None, None) is policy
+
+    def test_who_has_no_account_is_a_stranger(self) -> None:
+        """So is whoever a challenge is for while nobody is known."""
+        policy = Policy(strangers=STRANGE)
+        for path in ("/a", None):
+            assert policy.select(path, "A", None) is STRANGE
+            assert policy.select(path, None, None) is STRANGE
+            assert policy.select(path, "A", "alice") is policy
+
+    def test_identities_come_before_strangers_and_routes(self) -> None:
+        """The policy of the identity counts first, then that of strangers, then the outer one."""
+        policy = Policy(routes={"/export": DEAR}, identities={"A": VIP}, strangers=STRANGE)
+        assert policy.select("/export", "A", None) is VIP
+        assert policy.select("/export", "B", None) is STRANGE
+        assert policy.select("/export", "B", "bob") is DEAR
+
+    def test_the_policy_found_may_have_routes(self) -> None:
+        """Its routes count, and its identities and strangers do not."""
+        inner = Policy(routes={"/export": DEARER}, identities={"B": VIP}, strangers=FLAT)
+        policy = Policy(routes={"/export": DEAR}, strangers=inner)
+        assert policy.select("/export", "B", None) is DEARER
+        assert policy.select("/a", "B", None) is inner
+
+    def test_strangers_can_be_left_out(self) -> None:
+        """A policy without its strangers treats them as anybody else, and is unchanged itself."""
+        policy = Policy(routes={"/export": DEAR}, strangers=STRANGE)
+        without = policy._without_strangers()
+        assert without.select("/export", None, None) is DEAR
+        assert policy.select("/export", None, None) is STRANGE
+        assert FLAT._without_strangers() is FLAT
+
+    def test_a_subclass_needs_no_constructor(self) -> None:
+        """A policy that never called the constructor selects itself."""
+
+        class Bare(Policy):
+            def __init__(self) -> None:
+                pass
+
+        bare = Bare()
+        assert bare.select("/a", "A", None) is bare
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"routes": {"export": DEAR}}, "begins with a slash"),
+            ({"routes": {"/export": ACCESS}}, "mapping of paths"),
+            ({"routes": [DEAR]}, "mapping of paths"),
+            ({"identities": VIP}, "function of an identity"),
+            ({"strangers": ACCESS}, "strangers is a Policy"),
+        ],
+    )
+    def test_options_of_another_kind_are_refused(self, options: dict[str, Any], message: str) -> None:
+        """The error says what was expected."""
+        with pytest.raises(ArgumentError, match=message):
+            Policy(**options)
+
+    def test_the_hooks_of_a_static_policy_do_nothing(self) -> None:
+        """What is demanded, checked and found wanting changes no price."""
+        before = prices_of(FLAT)
+        FLAT.demanded(ACCESS)
+        FLAT.checked(ACCESS, 1.0)
+        FLAT.failed(ACCESS)
+        assert prices_of(FLAT) == before
+
 
 async def _exists(path: str) -> bool:
     return path == "/there"

@@ -17,11 +17,14 @@ from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+import redis
+import redis.asyncio
 from blake3 import blake3
 
 import tuned_digest
@@ -39,6 +42,7 @@ from tuned_digest import (
     errors,
 )
 from tuned_digest._cli.blobs import BlobStore
+from tuned_digest._cli.service import Service
 from tuned_digest._client.bodies import LostBody
 from tuned_digest._client.cookies import FreshCookies
 from tuned_digest._client.exchange import Received
@@ -52,8 +56,26 @@ from tuned_digest.events import WorkProgressed
 from tuned_digest.proof import Job
 from tuned_digest.proof.engines import Portable
 from tuned_digest.proof.native import Native
-from tuned_digest.server import Grant, MemoryNonceStore, Policy, Verifier
+from tuned_digest.server import (
+    AdaptivePolicy,
+    AsyncStatelessNonceStore,
+    BodyLimits,
+    Caller,
+    CheckQueue,
+    Decision,
+    Grant,
+    MemoryNonceStore,
+    Policy,
+    SQLiteNonceStore,
+    StatelessNonceStore,
+    Verifier,
+)
 from tuned_digest.server.asgi import Application, TunedDigestMiddleware
+from tuned_digest.server.bodies import ClientGoneError, _Pace
+from tuned_digest.server.checks import Check
+from tuned_digest.server.stores._sealing import Sealed, Sealer
+from tuned_digest.server.stores.redis import AsyncRedisNonceStore, RedisNonceStore
+from tuned_digest.server.turns import Ticket
 
 from .clients import CLIENTS, Client
 from .field_server import challenge, scripted
@@ -61,6 +83,7 @@ from .field_server import field as echo
 from .serving import serve
 
 SEED = bytes(range(7, 39))
+SEALING_KEY = bytes(range(60, 92))
 BODY = b"a body that nobody may see, of some length"
 QUICK, LONG = Tuning("argon2d", 64, 1, 1), Tuning("argon2d", 1024, 1, 1)
 
@@ -187,7 +210,7 @@ def run_session(name: str, watch: Watch) -> None:
             for value in seen.field("Authorization"):
                 watch.keep_authorization(value)
 
-    policy = WatchedPolicy(watch, name, access=QUICK, create=LONG, access_cost=12)
+    policy = AdaptivePolicy(WatchedPolicy(watch, name, access=QUICK, create=LONG, access_cost=12))
     app = TunedDigestMiddleware(echo, Verifier(WatchedStore(watch), policy=policy))
     with connected(app) as (client, url):
         for method, path, body in (
@@ -271,6 +294,41 @@ def run_by_hand(watch: Watch) -> None:
         future.result(60)
 
 
+def run_server_by_hand(watch: Watch, directory: Path) -> None:
+    """Make what a server has besides: its other stores, its queue, and what it tells its owner."""
+    watch.keep("sealing key", SEALING_KEY)
+    grant = Grant({QUICK.scheme: QUICK}, frozenset({"read"}), chained=True)
+    file = SQLiteNonceStore(directory / "nonces.db")
+    shared = AsyncRedisNonceStore(redis.asyncio.Redis(socket_timeout=1))
+    sealing = StatelessNonceStore([SEALING_KEY], several_processes=True)
+    stores = (file, sealing, StatelessNonceStore([SEALING_KEY], spent=file))
+    for store in stores:
+        nonces = store.issue(grant, grant)
+        watch.keep("nonce", *nonces)
+        watch.look("nonces were issued")
+        assert store.take(nonces[0]) == grant
+    sealer = Sealer([SEALING_KEY], "")
+    sealed = Sealed(sealer.new_instance(bytes), 1, 2**31, bytes(8), grant)
+    watch.keep("nonce", sealer.seal(sealed))
+    queue = CheckQueue(places=1)
+    checks = [Check(lambda: watch.look("work is checked"), LONG, name, "192.0.2.1", False) for name in "abc"]
+    futures = [queue.submit(check) for check in checks]
+    made: list[object] = [
+        *stores,
+        *checks,
+        *(shared, RedisNonceStore(redis.Redis(socket_timeout=1))),
+        *(AsyncStatelessNonceStore([SEALING_KEY], spent=shared), sealer, sealed, Sealed),
+        *(queue, queue.step(checks[0]), Ticket("a", "b", False, 1), Verifier(file).counters()),
+        *(Caller("a", None, "read"), Decision(0, "", "read", "a"), ClientGoneError("gone")),
+        *(_Pace(BodyLimits(), 0.0), Service(QUICK, LONG, None, "redis://:password@localhost")),
+    ]
+    for thing in made:
+        watch.show(thing)
+    for future in futures:
+        future.result(60)
+    file.close()
+
+
 def looking(watch: Watch) -> Generator[None, None, None]:
     """Look around, as work of one piece."""
     yield from ()
@@ -283,7 +341,7 @@ async def awaited(value: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def watch() -> Iterator[Watch]:
+def watch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
     """Everything, once."""
     watching, handler = Watch(), logging.StreamHandler(io.StringIO())
     logger = logging.getLogger("tuned_digest")
@@ -296,6 +354,7 @@ def watch() -> Iterator[Watch]:
         for name in CLIENTS:
             run_session(name, watching)
         run_by_hand(watching)
+        run_server_by_hand(watching, tmp_path_factory.mktemp("stores"))
         watching.shown[handler.stream.getvalue()] = logging.Logger
         yield watching
     finally:
@@ -303,7 +362,7 @@ def watch() -> Iterator[Watch]:
         logger.removeHandler(handler)
 
 
-KINDS = ["nonce", "salt", "response", "signature", "private key", "body"]
+KINDS = ["nonce", "salt", "response", "signature", "private key", "body", "sealing key"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -323,8 +382,8 @@ def package_classes() -> Iterator[type]:
                     yield thing
 
 
-# What no session makes: the demonstration's own, and an exception that holds nothing.
-ELSEWHERE = {"_Answer", "_ClientGoneError", "_Demo"}
+# What no session makes: the demonstration's own, and the command's.
+ELSEWHERE = {"_Answer", "_Demo", "_Outcome", "_Server"}
 
 
 def test_every_class_was_seen(watch: Watch) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tuned_digest import ArgumentError, SearchCost, Tuning, Work
 from tuned_digest._runtime.steps import Either, Here, InThread, Limited, Pause, Step, Steps
+from tuned_digest.server.checks import Checked
 
 from .driving import Client, Server, quick_policy, send
 from .working import ASYNC_DRIVERS, BACKENDS, DRIVERS, HASH, Run, blocking, in_one_piece
@@ -169,7 +170,7 @@ def test_small_work_is_done_where_it_is_asked_for(work: Work) -> None:
     """Work that takes less than a few hops to a thread needs none, on either side."""
     of_client, of_server = steps_for(work)
     assert Limited not in of_client
-    assert Limited not in of_server
+    assert Checked not in of_server
 
 
 @pytest.mark.parametrize("work", LARGE, ids=str)
@@ -177,4 +178,4 @@ def test_large_work_is_done_under_the_limiter(work: Work) -> None:
     """Work that may be slow waits for its turn; on a server the check of a search is never slow."""
     of_client, of_server = steps_for(work)
     assert of_client.count(Limited) == 1
-    assert of_server.count(Limited) == (1 if isinstance(work, Tuning) else 0)
+    assert of_server.count(Checked) == (1 if isinstance(work, Tuning) else 0)

@@ -19,6 +19,7 @@
     │   ├── IdentityError                not a usable Ed25519 public key
     │   ├── SignatureError               the signature is not the identity's over these bytes
     │   └── ProofError                   the response is not the work for this request
+    ├── OverloadedError                  a server has no room for a request now
     ├── StoreUnavailableError            a nonce store cannot be reached, or has no room
     └── RequestRejectedError             a server's answer to a request it does not accept
 
@@ -35,6 +36,7 @@ __all__ = [
     "MalformedFieldError",
     "MissingExtraError",
     "NoThreadError",
+    "OverloadedError",
     "PrivateKeyError",
     "ProofAbandonedError",
     "ProofError",
@@ -200,6 +202,19 @@ class ProofError(VerificationError):
     """Report a response that is not the work for this request."""
 
 
+class OverloadedError(TunedDigestError):
+    """Report that a server has no room for a request now: it is answered with 503.
+
+    Args:
+        message: What is short.
+        retry_after: Seconds after which a client may try again.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class StoreUnavailableError(TunedDigestError):
     """Report that a nonce store cannot be reached, or has no room: the request is answered with 503.
 
@@ -221,6 +236,7 @@ class RequestRejectedError(TunedDigestError):
         status: The response's status code.
         fields: The response's header fields, name and value.
         body: The response's content, JSON.
+        reason: What the server counts it as.
     """
 
     def __init__(
@@ -230,8 +246,10 @@ class RequestRejectedError(TunedDigestError):
         status: int = 0,
         fields: tuple[tuple[str, str], ...] = (),
         body: bytes = b"",
+        reason: str = "",
     ) -> None:
         super().__init__(message)
+        self.reason = reason
         self.status = status
         self.fields = fields
         self.body = body

@@ -9,12 +9,19 @@ from __future__ import annotations
 __all__ = ["PREFIX", "BlobStore", "blobs_application"]
 
 import secrets
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import unquote
+
+from anyio import to_thread
 
 from ..errors import MissingExtraError
 from ..proof import Tuning
 from ..proof.argon2 import ACCESS_TUNING, CREATE_TUNING
-from ..server import MemoryNonceStore, Policy, Verifier
+from ..server import MemoryNonceStore, NonceStore, Policy, Verifier
 from ..server.asgi import TunedDigestMiddleware
 
 try:
@@ -30,16 +37,31 @@ except ImportError as error:
 PREFIX = "/v2"
 """Where the same blobs are mounted a second time."""
 
-_CAPACITY = 64 * 1024 * 1024  # bytes in all blobs
+_CAPACITY = 64 * 1024 * 1024  # bytes in all blobs, their names included
+_BUSY = 5.0  # seconds to wait for another process that writes
+_TOTAL = "SELECT total(length(CAST(name AS BLOB)) + length(content)) FROM blobs WHERE name != ?"
+_READ = "SELECT content FROM blobs WHERE name = ?"
+_WRITE = "INSERT INTO blobs VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET content = excluded.content"
 
 
 class BlobStore:
-    """Keep blobs by name, in memory, 64 MiB in all."""
+    """Keep blobs by name, 64 MiB in all; processes that name one file share them.
 
-    def __init__(self) -> None:
-        self._blobs: dict[str, bytes] = {"welcome": b"this request was signed\n"}
+    Args:
+        path: The SQLite file, made where it is missing; ``:memory:`` keeps the blobs in this process.
+    """
 
-    def exists(self, path: str) -> bool:
+    def __init__(self, path: str = ":memory:") -> None:
+        self._database = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
+        weakref.finalize(self, self._database.close)
+        self._lock = threading.Lock()  # of a connection that this process's worker threads share
+        self._database.execute("PRAGMA synchronous = OFF")  # the blobs do not outlive the service
+        with self._writing():
+            if not self._database.execute("SELECT 1 FROM sqlite_master").fetchone():
+                self._database.execute("CREATE TABLE blobs (name TEXT PRIMARY KEY, content BLOB NOT NULL)")
+                self._database.execute(_WRITE, ("welcome", b"this request was signed\n"))
+
+    async def exists(self, path: str) -> bool:
         """Tell whether a path names a blob that is there.
 
         Args:
@@ -48,7 +70,8 @@ class BlobStore:
         Returns:
             True when it does.
         """
-        return unquote(path.removeprefix(PREFIX).removeprefix("/blobs/")) in self._blobs
+        name = unquote(path.removeprefix(PREFIX).removeprefix("/blobs/"))
+        return await to_thread.run_sync(self._holds, name)
 
     def routes(self) -> list[Route]:
         """List the store's routes."""
@@ -61,30 +84,56 @@ class BlobStore:
         ]
 
     async def _post(self, request: Request) -> Response:
-        return self._keep(secrets.token_urlsafe(9), await request.body())
+        return await to_thread.run_sync(self._keep, secrets.token_urlsafe(9), await request.body())
 
-    async def _get(self, request: Request) -> Response:
-        blob = self._blobs.get(_name(request))
+    def _get(self, request: Request) -> Response:  # Starlette calls what is not async in a thread
+        blob = self._read(_name(request))
         return _missing() if blob is None else Response(blob, media_type="application/octet-stream")
 
     async def _put(self, request: Request) -> Response:
-        return self._keep(_name(request), await request.body())
+        return await to_thread.run_sync(self._keep, _name(request), await request.body())
 
     async def _patch(self, request: Request) -> Response:
-        name = _name(request)
-        if name not in self._blobs:
-            return _missing()
-        return self._keep(name, self._blobs[name] + await request.body())
+        return await to_thread.run_sync(self._append, _name(request), await request.body())
 
-    async def _delete(self, request: Request) -> Response:
-        return _missing() if self._blobs.pop(_name(request), None) is None else Response(status_code=204)
+    def _delete(self, request: Request) -> Response:
+        with self._writing():
+            deleted = self._database.execute("DELETE FROM blobs WHERE name = ?", (_name(request),)).rowcount
+        return Response(status_code=204) if deleted else _missing()
+
+    def _read(self, name: str) -> bytes | None:
+        with self._lock:
+            row = self._database.execute(_READ, (name,)).fetchone()
+        return row[0] if row else None
+
+    def _holds(self, name: str) -> bool:
+        with self._lock:
+            return self._find(name)
 
     def _keep(self, name: str, content: bytes) -> Response:
-        others = sum(len(blob) for other, blob in self._blobs.items() if other != name)
-        if others + len(content) > _CAPACITY:
+        with self._writing():
+            return self._write(name, content, is_new=not self._find(name))
+
+    def _append(self, name: str, content: bytes) -> Response:
+        with self._writing():
+            row = self._database.execute(_READ, (name,)).fetchone()
+            return self._write(name, row[0] + content, is_new=False) if row else _missing()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold every other writer off, those in other processes too."""
+        with self._lock, self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            yield
+
+    def _find(self, name: str) -> bool:
+        return self._database.execute("SELECT 1 FROM blobs WHERE name = ?", (name,)).fetchone() is not None
+
+    def _write(self, name: str, content: bytes, *, is_new: bool) -> Response:
+        (others,) = self._database.execute(_TOTAL, (name,)).fetchone()
+        if others + len(name.encode()) + len(content) > _CAPACITY:
             return JSONResponse({"message": f"all blobs together take {_CAPACITY} bytes at most"}, 507)
-        is_new = name not in self._blobs
-        self._blobs[name] = content
+        self._database.execute(_WRITE, (name, content))
         return JSONResponse({"name": name, "size": len(content)}, 201 if is_new else 200)
 
 
@@ -93,28 +142,28 @@ def blobs_application(
     access: Tuning = ACCESS_TUNING,
     create: Tuning = CREATE_TUNING,
     cost: int | None = None,
-) -> Starlette:
+    nonces: NonceStore | None = None,
+    blobs: BlobStore | None = None,
+) -> TunedDigestMiddleware:
     """Make the application.
 
     Args:
         access: The Argon2 work of everything but creating.
         create: The Argon2 work of creating.
         cost: The search cost of both, bits; None offers no search.
+        nonces: Where issued nonces are kept; None keeps them in this process.
+        blobs: Where blobs are kept; None keeps them in this process.
 
     Returns:
         An ASGI application; every request to it is verified.
     """
-    blobs, nonces = BlobStore(), MemoryNonceStore()
+    blobs = blobs or BlobStore()
     policy = Policy(access=access, create=create, access_cost=cost, create_cost=cost, exists=blobs.exists)
-    plain = Verifier(nonces, policy=policy)
-    prefixed = Verifier(nonces, policy=policy, signed_path=lambda path: path.removeprefix(PREFIX))
-    application = Starlette(routes=blobs.routes())
-    return Starlette(
-        routes=[
-            Mount(PREFIX, TunedDigestMiddleware(application, prefixed)),
-            Mount("/", TunedDigestMiddleware(application, plain)),
-        ]
+    verifier = Verifier(
+        nonces or MemoryNonceStore(), policy=policy, signed_path=lambda path: path.removeprefix(PREFIX)
     )
+    routes = [Mount(PREFIX, routes=blobs.routes()), *blobs.routes()]
+    return TunedDigestMiddleware(Starlette(routes=routes), verifier)
 
 
 def _name(request: Request) -> str:

@@ -1,4 +1,4 @@
-"""What ``tuned-digest demo`` shows: the real server in a process of its own, the three clients against it."""
+"""What ``tuned-digest demo`` shows: the real server in two worker processes, the three clients against it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ except ImportError as error:
 
 from ..httpx import TunedDigestAuth as HttpxAuth
 from ..requests import TunedDigestAuth as RequestsAuth
+from .demo_workers import show_workers
 
+_WORKERS = 2
 _CHAIN = 5  # requests shown at one round trip each
 _TIMEOUT = 60  # seconds
 _SHOWN = 12  # characters of a nonce, a response or a signature
@@ -39,12 +41,24 @@ def run_demo() -> int:
         0 when all of it held, 1 otherwise.
     """
     with _served() as url:
-        print(f"A server of its own process listens on {url}.")
-        demos = [_Demo(name, url, connect) for name, connect in _CLIENTS.items()]
-        outcomes = [demo.run() for demo in demos]  # each runs, whatever became of the one before
-    held = all(outcomes)
-    print("\nAll of it held." if held else "\nNot all of it held.")
-    return 0 if held else 1
+        print(f"A server listens on {url}: {_WORKERS} worker processes, their nonces in one SQLite file.")
+        outcome = _Outcome()
+        for name, connect in _CLIENTS.items():  # each runs, whatever became of the one before
+            _Demo(name, url, connect, outcome.say).run()
+        show_workers(url, _WORKERS, outcome.say)
+    print("\nAll of it held." if outcome.held else "\nNot all of it held.")
+    return 0 if outcome.held else 1
+
+
+class _Outcome:
+    """Whether all that was seen so far is as it should be."""
+
+    held = True
+
+    def say(self, held: bool, text: str) -> None:
+        """Print what was seen, and note whether it is as it should be."""
+        print(f"      {text}" + ("" if held else "   <- not as it should be"))
+        self.held = self.held and held
 
 
 @dataclass(frozen=True)
@@ -67,14 +81,15 @@ class _Demo:
         name: str,
         url: str,
         connect: Callable[[str, Ed25519Signer, Callable[[events.Event], None], ExitStack], _Send],
+        say: Callable[[bool, str], None],
     ) -> None:
         self._name = name
         self._url = url
         self._connect = connect
-        self._held = True
+        self._say = say
 
-    def run(self) -> bool:
-        """Run it, and say whether all of it held."""
+    def run(self) -> None:
+        """Run it."""
         signer = Ed25519Signer.generate()
         print(f"\n{self._name}, as {signer.identity}")
         with ExitStack() as stack:
@@ -100,7 +115,6 @@ class _Demo:
                 replayed.status_code == 401 and replayed.json()["reason"] == "unknown nonce",
                 f"{replayed.status_code}, {replayed.json().get('reason')}",
             )
-        return self._held
 
     def _show(self, event: events.Event) -> None:
         match event:
@@ -116,10 +130,6 @@ class _Demo:
         trips = "one round trip" if answer.round_trips == 1 else f"{answer.round_trips} round trips"
         self._say(answer.status == status and answer.round_trips == round_trips, f"{answer.status}, {trips}")
         return answer
-
-    def _say(self, held: bool, text: str) -> None:
-        print(f"      {text}" + ("" if held else "   <- not as it should be"))
-        self._held = self._held and held
 
 
 def _connect_httpx(
@@ -189,7 +199,7 @@ def _shortened(authorization: str) -> str:
 
 @contextmanager
 def _served() -> Iterator[str]:
-    command = [sys.executable, "-m", "tuned_digest", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "tuned_digest", "serve", "--port", "0", "--workers", str(_WORKERS)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603  # our own command
         try:
             assert server.stdout is not None

@@ -5,16 +5,25 @@ from __future__ import annotations
 __all__ = ["add_serve"]
 
 import argparse
-from collections.abc import Callable
-from typing import TypeVar
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import ArgumentError, MissingExtraError, TunedDigestError
+from ..errors import ArgumentError, TunedDigestError
 from ..proof import SearchCost, Tuning
 from ..proof.argon2 import ACCESS_TUNING, CREATE_TUNING
+from .workers import ending, supervise
+
+if TYPE_CHECKING:
+    from .service import Service
 
 T = TypeVar("T")
 
 _MAX_PORT = 65535  # RFC 9293 section 3.1
+_BACKLOG = 2048  # connections that wait to be taken: uvicorn's default
 
 
 def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -48,6 +57,15 @@ def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         metavar="BITS",
         help="also offer a BLAKE3 search of so many bits, 1 to 32; deployed servers use 1 (no search)",
     )
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes that serve (%(default)s)"
+    )
+    parser.add_argument(
+        "--store",
+        metavar="PATH",
+        help="SQLite file that keeps issued nonces, over restarts too, or redis://host:port/0 "
+        "(memory; with several workers a file that is removed at the end)",
+    )
     parser.set_defaults(run=_serve)
 
 
@@ -64,42 +82,51 @@ def _argument(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from .blobs import blobs_application  # noqa: PLC0415  # an extra that other commands do without
-
-    try:
-        import uvicorn  # noqa: PLC0415
-    except ImportError:
-        raise MissingExtraError(
-            "uvicorn is not installed: pip install 'tuned-digest[demo]'", extra="demo"
-        ) from None
+    from .service import Service  # noqa: PLC0415  # an extra that other commands do without
 
     if not 0 <= options.port <= _MAX_PORT:
         raise ArgumentError(f"a port is 0 to {_MAX_PORT}, not {options.port}")
-    access: Tuning = options.access
-    create: Tuning = options.create
-    cost: SearchCost | None = options.cost
-    application = blobs_application(access=access, create=create, cost=cost.bits if cost else None)
-
-    class Announcing(uvicorn.Server):
-        """A server that prints its address once it accepts connections."""
-
-        async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-            await super().startup()
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
-            print(f"serving on http://{shown}:{port}", flush=True)
-
-    server = Announcing(
-        uvicorn.Config(
-            application, host=options.host, port=options.port, log_level="warning", access_log=False
-        )
+    if options.workers < 1:
+        raise ArgumentError(f"--workers is 1 or more, not {options.workers}")
+    service = Service(
+        access=options.access,
+        create=options.create,
+        cost=options.cost.bits if options.cost else None,
+        store=options.store,
     )
     try:
-        server.run()
+        with _listening(options.host, options.port) as listening:
+            if options.workers == 1:
+                service.start_store()
+                service.run(listening, lambda: _announce(listening))
+            else:
+                _serve_together(service, listening, options.workers)
     except KeyboardInterrupt:
         pass
-    except SystemExit:  # what it was has been logged
-        raise ArgumentError(
-            f"cannot listen on {options.host}, port {options.port}: pass another --host or --port"
-        ) from None
     return 0
+
+
+def _serve_together(service: Service, listening: socket.socket, count: int) -> None:
+    with ending() as asked, TemporaryDirectory(prefix="tuned-digest-") as private:
+        shared = service.shared(Path(private))
+        shared.start_store()
+        supervise(asked, count, shared.run_worker, listening, started=lambda: _announce(listening))
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except (OSError, UnicodeError) as error:
+        raise ArgumentError(
+            f"cannot listen on {host}, port {port}: {error}: pass another --host or --port"
+        ) from None
+    with listening:
+        yield listening
+
+
+def _announce(listening: socket.socket) -> None:
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    print(f"serving on http://{shown}:{port}", flush=True)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 import anyio
 import anyio.to_thread
 
-from ..errors import ArgumentError, NoThreadError, WorkTimeoutError
+from ..errors import ArgumentError, NoThreadError, TunedDigestError, WorkTimeoutError
 from .forks import PerProcess
 from .limiter import Allowance, Load, outcome, process_limiter
 
@@ -164,10 +164,10 @@ class Limited(Step):
 
     def blocking(self) -> object:
         """Wait for the work in this thread."""
-        future = self._submit()
+        future = self.submit()
         try:
             if not _settles(future, self._seconds):
-                raise self._timed_out()
+                raise self.timed_out()
             return future.result()
         except NoThreadError:  # as in what runs at the interpreter's exit
             with _one_without_a_thread.get():
@@ -177,7 +177,28 @@ class Limited(Step):
 
     async def awaited(self) -> object:
         """Wait for the work in this task."""
-        future = self._submit()
+        return await self.settled(self.submit())
+
+    def submit(self) -> Future[object]:
+        """Queue the work; a subclass may have a queue of its own.
+
+        Returns:
+            Its future; cancelling that before the work begins takes it out of the queue.
+        """
+        return process_limiter().submit(self._pieces, self._load, self._share, self._allowance)
+
+    async def settled(self, future: Future[object]) -> object:
+        """Wait in this task for work that was queued.
+
+        Args:
+            future: What `submit` returned.
+
+        Returns:
+            The work's answer.
+
+        Raises:
+            WorkTimeoutError: If it took too long; a subclass may say so with another error.
+        """
         try:
             with anyio.move_on_after(self._seconds):
                 return await outcome(future)
@@ -185,17 +206,19 @@ class Limited(Step):
             self._leave(future)
         if future.done() and not future.cancelled():  # just now
             return future.result()
-        raise self._timed_out()
-
-    def _submit(self) -> Future[object]:
-        return process_limiter().submit(self._pieces, self._load, self._share, self._allowance)
+        raise self.timed_out()
 
     def _leave(self, future: Future[object]) -> None:
         """Cancel queued work; ask running work to stop."""
         if not future.cancel() and not future.done():
             self._abandon()
 
-    def _timed_out(self) -> WorkTimeoutError:
+    def timed_out(self) -> TunedDigestError:
+        """Say that the work was not done in time.
+
+        Returns:
+            The error to raise.
+        """
         return WorkTimeoutError(
             f"the work for {self._load} was not done in the {self._seconds:.3g} s that were left for it. "
             "Allow more with Resources(work_timeout=...), or run fewer requests at once",

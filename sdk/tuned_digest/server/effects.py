@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-__all__ = ["Effects", "ReadBody"]
+__all__ = ["Effects", "Gone", "ReadBody"]
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 
-from .._runtime.steps import Here, InThread, Limited, Step
+from .._runtime.steps import Here, InThread, Step, Steps
+from .._wire.credentials import Credentials
 from ..proof import Job, Work
+from .checks import Check, CheckQueue
+from .counters import Counters, Tally
 from .grants import Grant
 from .policy import Policy
 from .stores import AsyncNonceStore, NonceStore
 
-ReadBody = Callable[[], bytes | Awaitable[bytes | None] | None]
-"""Reads a request's body and gives BLAKE3-256 of it, None when it is over the limit.
+ReadBody = Callable[[], bytes | Awaitable[bytes]]
+"""Reads a request's body and gives BLAKE3-256 of it; raises a `RequestRejectedError` where it cannot.
 
 Each kind of server has its own, blocking or async.
 """
+
+Gone = Callable[[], Awaitable[object]]
+"""Waits until the client has closed its connection."""
 
 
 class Effects:
@@ -27,7 +33,9 @@ class Effects:
     Args:
         store: Where nonces are issued.
         policy: Which action a request is.
-        accounts: Identity to account, None where identities are not registered.
+        accounts: Identity to account, None where there are none.
+        checks: Where checks of work wait for their turn.
+        tally: Counts what is done.
     """
 
     def __init__(
@@ -35,24 +43,42 @@ class Effects:
         store: NonceStore | AsyncNonceStore,
         policy: Policy,
         accounts: Callable[[str], object | Awaitable[object]] | None,
+        checks: CheckQueue,
+        tally: Tally,
     ) -> None:
         self._store = store
         self._policy = policy
         self._accounts = accounts
-        is_async = inspect.iscoroutinefunction(store.take)
-        self._store_blocks = not is_async and getattr(store, "blocks", True)
+        self._checks = checks
+        self._tally = tally
+        blocks = not inspect.iscoroutinefunction(store.take) and getattr(store, "blocks", True)
+        self._take_step = InThread if blocks else Here
+        self._issue_step = InThread if blocks and getattr(store, "issue_blocks", True) else Here
+        self._store_holds = getattr(store, "holds", True)
 
-    def classify(self, method: str, path: str) -> Step:
-        """Ask the policy which action a request is."""
-        return Here(functools.partial(self._policy.action, method, path))
+    def start(self) -> Steps[None]:
+        """Ask the store whether it can serve."""
+        start = getattr(self._store, "start", None)
+        if start is not None:
+            yield (Here if inspect.iscoroutinefunction(start) else InThread)(start)
 
-    def issue(self, grants: Iterable[Grant]) -> Step:
+    def awaited(self, answer: object) -> Step:
+        """Await what an async policy answered."""
+        return Here(lambda: answer)
+
+    def issue(self, grants: Sequence[Grant]) -> Step:
         """Ask the store for nonces, one for each grant."""
-        return self._stored(functools.partial(self._store.issue, *grants))
+        self._tally.issue(len(grants))
+        return self._issue_step(functools.partial(self._store.issue, *grants))
 
     def take(self, nonce: str) -> Step:
         """Ask the store for what a nonce is good for, burning it."""
-        return self._stored(functools.partial(self._store.take, nonce))
+        return self._take_step(functools.partial(self._store.take, nonce))
+
+    def discard(self, nonce: str) -> Steps[None]:
+        """Burn the nonce of a request that is refused, where the store holds it (section 10, step 4)."""
+        if self._store_holds:
+            yield self.take(nonce)
 
     def find_account(self, identity: str) -> Step:
         """Ask for the account of an identity."""
@@ -60,21 +86,36 @@ class Effects:
         return Here(functools.partial(self._accounts, identity))
 
     def read(self, read_body: ReadBody) -> Step:
-        """Ask for the body's digest, None when it is over the limit."""
+        """Ask for the body's digest."""
         return Here(read_body)
 
-    def check(self, string: bytes, work: Work, response: str, nonce: str) -> Step:
+    def check(
+        self,
+        string: bytes,
+        work: Work,
+        credentials: Credentials,
+        *,
+        identity: str,
+        peer: str,
+        is_registered: bool,
+        gone: Gone | None,
+    ) -> Step:
         """Ask for the work to be checked; a `ProofError` where it does not hold."""
         job = Job()
-        check = functools.partial(work.verify, string, response, nonce=nonce, job=job)
+        verify = functools.partial(
+            work.verify, string, credentials.response, nonce=credentials.nonce, job=job
+        )
         if work.checks_at_once or work.is_quick:
-            return Here(check)
-        return Limited(_in_one_piece(check), work, share=self, abandon=job.cancel)
+            return Here(verify)
+        self._policy.demanded(work)
+        check = Check(verify, work, identity, peer, is_registered, job, self._checked)
+        return self._checks.step(check, gone)
 
-    def _stored(self, call: Callable[[], object]) -> Step:
-        return InThread(call) if self._store_blocks else Here(call)
+    def counters(self) -> Counters:
+        """Give the counters."""
+        price = getattr(self._policy, "level", 1.0)
+        return self._tally.counters(running=self._checks.running, waiting=self._checks.waiting, price=price)
 
-
-def _in_one_piece(check: Callable[[], None]) -> Generator[None, None, None]:
-    yield from ()
-    check()
+    def _checked(self, work: Work, seconds: float) -> None:
+        self._tally.check(seconds)
+        self._policy.checked(work, seconds)

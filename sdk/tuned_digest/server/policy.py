@@ -1,15 +1,18 @@
 """Which action a request is, and what it costs (sections 1, 7 and 10).
 
-To price by route, by load or otherwise, subclass `Policy` and override `action`, `price` and `floor`.
+`Policy` prices by action, by route, by identity and for strangers; `AdaptivePolicy` by load. For anything
+else, subclass `Policy` and override `action`, `price` and `floor`.
 """
 
 from __future__ import annotations
 
-__all__ = ["Policy", "Prices"]
+__all__ = ["Policy", "Prices", "Scopes"]
 
+import copy
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Self
+from urllib.parse import unquote
 
 from .._wire.grammar import ACTIONS
 from ..errors import ArgumentError
@@ -28,6 +31,8 @@ _ACTIONS_BY_METHOD = {
 
 Prices = Mapping[str, Work]
 
+Scopes = list[tuple[frozenset[str], Prices]]
+
 
 class Policy:
     """Ask for Argon2 work: little for everyday use, seconds for creating things.
@@ -35,6 +40,11 @@ class Policy:
     A search is far cheaper than Argon2 even at high cost, and is offered only at a cost you name. Where the
     cost is what stands between an API and abuse, offer none (section 10). `Policy.deployed` offers what
     existing servers do.
+
+    Other policies can set the prices for some requests. The first that fits counts: that of the identity;
+    that for strangers; this one. Then the longest route that fits among the routes of the policy found
+    counts, if there is one. Nothing but prices is taken from another policy, and its own identities and
+    strangers are ignored.
 
     Args:
         access: The Argon2 work of everything but creating; None offers none.
@@ -45,10 +55,23 @@ class Policy:
             there is an update. Without it every PUT is a create. It must not block.
         hide_existence: Ask every PUT for the work of creating, so that a challenge tells nobody whether the
             resource is there.
+        routes: Path to the policy that prices it and what is below it: ``/a`` is also good for ``/a/b``, not
+            for ``/ab``. Percent-encoding is decoded before paths are compared. Next nonces are priced
+            without a route, so a dearer route refuses them, and challenges at its own price.
+        identities: The policy of an identity (base64); a mapping, or a function that returns None for one
+            without. It must not block.
+        strangers: The policy of identities without an account, and of challenges to nobody known.
 
     Raises:
-        ArgumentError: If nothing is offered, a cost is not 1 to 32, or `exists` is no function.
+        ArgumentError: If nothing is offered, a cost is not 1 to 32, `exists` is no function, or one of the
+            last three is of another kind.
     """
+
+    # For subclasses that do not call the constructor.
+    _routes: tuple[tuple[str, Policy], ...] = ()
+    _identities: Callable[[str], Policy | None] | None = None
+    _strangers: Policy | None = None
+    _scopes: Scopes | None = None
 
     def __init__(
         self,
@@ -59,6 +82,9 @@ class Policy:
         create_cost: int | None = None,
         exists: Callable[[str], bool | Awaitable[bool]] | None = None,
         hide_existence: bool = False,
+        routes: Mapping[str, Policy] | None = None,
+        identities: Callable[[str], Policy | None] | Mapping[str, Policy] | None = None,
+        strangers: Policy | None = None,
     ) -> None:
         self._access = _prices(access, access_cost)
         self._create = _prices(create, create_cost)
@@ -66,6 +92,11 @@ class Policy:
             raise ArgumentError("exists is a function of a path: pass container.__contains__ for a container")
         self._exists = exists
         self._hide_existence = hide_existence
+        self._routes = _routes(routes or {})
+        self._identities = _identities(identities)
+        if strangers is not None and not isinstance(strangers, Policy):
+            raise ArgumentError("strangers is a Policy: pass Policy(...), an object")
+        self._strangers = strangers
 
     @classmethod
     def deployed(cls, *, exists: Callable[[str], bool | Awaitable[bool]] | None = None) -> Self:
@@ -90,9 +121,26 @@ class Policy:
             account: What the identity is registered as; None for a stranger.
 
         Returns:
-            The policy whose `price`, `floor` and `scopes` count: here, this one.
+            The policy whose `price`, `floor` and `scopes` count.
         """
-        return self
+        named = self._identities(identity) if self._identities and identity is not None else None
+        chosen = named or (self._strangers if account is None else None) or self
+        return chosen._routed(path)
+
+    def _routed(self, path: str | None) -> Policy:
+        if path is None or not self._routes:
+            return self
+        # Applications route by the decoded path: else a client could write a dear one in another way.
+        decoded = f"{unquote(path)}/"
+        return next((policy for prefix, policy in self._routes if decoded.startswith(prefix)), self)
+
+    def _without_strangers(self) -> Policy:
+        """Give this policy, with strangers as anybody else."""
+        if self._strangers is None:
+            return self
+        other = copy.copy(self)
+        other._strangers = None
+        return other
 
     def demanded(self, work: Work) -> None:
         """Note that a verified request asks the server to check its work.
@@ -107,6 +155,13 @@ class Policy:
         Args:
             work: The work.
             seconds: What the check took, without the wait for its turn.
+        """
+
+    def failed(self, work: Work) -> None:
+        """Note that a check found the work of a request not done; `checked` is called as well.
+
+        Args:
+            work: The work.
         """
 
     def action(self, method: str, path: str) -> str | Awaitable[str]:
@@ -173,12 +228,19 @@ class Policy:
         """
         return self.price(action)
 
-    def scopes(self) -> list[tuple[frozenset[str], Prices]]:
+    def scopes(self) -> Scopes:
         """Group the actions by price, for next nonces: creating comes last (section 6).
 
         Returns:
             Each scope with its price.
         """
+        if type(self).price is not Policy.price:  # the prices of a subclass may change
+            return self._grouped()
+        if self._scopes is None:
+            self._scopes = self._grouped()
+        return list(self._scopes)
+
+    def _grouped(self) -> Scopes:
         groups: list[tuple[set[str], Prices]] = []
         for action in ACTIONS:
             price = self.price(action)
@@ -208,3 +270,23 @@ def _prices(tuning: Tuning | None, cost: int | None) -> Prices:
     if cost is not None:
         works.append(SearchCost(cost))
     return {work.scheme: work for work in works}
+
+
+def _routes(routes: Mapping[str, Policy]) -> tuple[tuple[str, Policy], ...]:
+    """Sort routes, the longest first; each ends with a slash, so that it ends with a segment."""
+    if not isinstance(routes, Mapping) or not all(isinstance(policy, Policy) for policy in routes.values()):
+        raise ArgumentError("routes is a mapping of paths to policies")
+    if not all(prefix.startswith("/") for prefix in routes):
+        raise ArgumentError("a route begins with a slash")
+    ended = {f"{prefix.rstrip('/')}/": policy for prefix, policy in routes.items()}
+    return tuple(sorted(ended.items(), key=lambda route: -len(route[0])))
+
+
+def _identities(
+    identities: Callable[[str], Policy | None] | Mapping[str, Policy] | None,
+) -> Callable[[str], Policy | None] | None:
+    if isinstance(identities, Mapping):
+        return identities.get
+    if identities is not None and not callable(identities):
+        raise ArgumentError("identities is a mapping of identities to policies, or a function of an identity")
+    return identities

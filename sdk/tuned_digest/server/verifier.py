@@ -8,15 +8,13 @@ from __future__ import annotations
 
 __all__ = [
     "Caller",
-    "Fields",
     "IncomingRequest",
     "Verifier",
-    "bad_request",
 ]
 
-import json
+import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from .._base64 import encode_base64
@@ -39,19 +37,25 @@ from ..errors import (
     ArgumentError,
     IdentityError,
     MalformedFieldError,
+    OverloadedError,
     ProofError,
     RequestRejectedError,
     SignatureError,
+    StoreUnavailableError,
 )
-from ..keys import verify_identity, verify_signature
-from .effects import Effects, ReadBody
+from ..keys import verify_signature
+from .checks import CheckQueue
+from .counters import Counters, Decision, Tally
+from .effects import Effects, Gone, ReadBody
 from .grants import Grant
 from .policy import Policy
+from .refusals import Fields, bad_request, challenged, unavailable
 from .stores import AsyncNonceStore, NonceStore
 
-Fields = tuple[tuple[str, str], ...]
+_LOG = logging.getLogger(__name__)
 
-_JSON_FIELDS: Fields = (("Cache-Control", "no-store"), ("Content-Type", "application/json"))
+_BLANK = "?"  # stands for a nonce, and is in none
+_MOST_FORMS = 256  # kept at once: a policy has a few, one that follows load a few for each price
 
 # RFC 9111 section 3.5: what lets a shared cache keep the response to a request with Authorization. The other
 # fields say the same to caches that a server's owner runs (RFC 9213; Surrogate-Control is its forerunner).
@@ -86,12 +90,14 @@ class IncomingRequest:
         path: The path on the wire, percent-encoded, without the query.
         query: The query on the wire, without its question mark.
         fields: Names and values of the header fields, a line each, in order.
+        peer: The address that the request came from; empty where the server does not tell.
     """
 
     method: str
     path: str
     query: str = ""
     fields: Sequence[tuple[str, str]] = field(default=(), repr=False)
+    peer: str = ""
 
     def values(self, name: str, /) -> Sequence[str]:
         """Look a header field up.
@@ -120,9 +126,12 @@ class Verifier:
         policy: Which action a request is, and what it costs.
         accounts: Identity (base64) to account, None for an unknown one; sync or async. Without it any
             identity may call.
+        admit_strangers: Let identities call that have no account; `Policy` can name a price for them.
         signed_path: Path on the wire to the path clients sign, where they sign another.
         dialect: ``deployed`` or ``list``: how challenges and next nonces are written.
         repeat_fields: Also write ``uno-www-authn`` and ``uno-authn-info``, for browsers.
+        checks: Where checks of work wait for their turn, bounded and shared out.
+        on_decision: Called with each decision; it must be quick.
 
     Raises:
         ArgumentError: If one of these is of another kind, or the dialect is unknown.
@@ -134,10 +143,13 @@ class Verifier:
         *,
         policy: Policy | None = None,
         accounts: Callable[[str], object | Awaitable[object]] | None = None,
+        admit_strangers: bool = False,
         signed_path: Callable[[str], str] | None = None,
         dialect: Dialect = "deployed",
         repeat_fields: bool = True,
-        _profiles: tuple[Profile, ...] = PROFILES,
+        checks: CheckQueue | None = None,
+        on_decision: Callable[[Decision], None] | None = None,
+        _profiles: Sequence[Profile] = PROFILES,
     ) -> None:
         if isinstance(store, type) or not (hasattr(store, "issue") and hasattr(store, "take")):
             raise ArgumentError("store is a nonce store: pass MemoryNonceStore(), an object")
@@ -145,29 +157,69 @@ class Verifier:
             raise ArgumentError("policy is a Policy: pass Policy(), an object")
         if accounts is not None and not callable(accounts):
             raise ArgumentError("accounts is a function of an identity: pass accounts.get for a dict")
+        if on_decision is not None and not callable(on_decision):
+            raise ArgumentError("on_decision is a function of a decision")
         if dialect not in ("deployed", "list"):
             raise ArgumentError(f"a dialect is deployed or list, not {dialect!r}")
         self._policy = policy or Policy()
-        self._are_registered = accounts is not None
-        self._effects = Effects(store, self._policy, accounts)
+        self._are_registered = accounts is not None and not admit_strangers
+        self._has_accounts = accounts is not None
+        self._tally = Tally(on_decision)
+        self._effects = Effects(store, self._policy, accounts, checks or CheckQueue(), self._tally)
         self._signed_path = signed_path
         self._dialect: Dialect = dialect
         self._repeat_fields = repeat_fields
         self._profiles = _profiles
+        self._is_store_down = False
+        self._forms: dict[tuple[object, ...], list[tuple[str, str]]] = {}
 
-    def verify(self, request: IncomingRequest, read_body: ReadBody) -> Steps[Caller]:
+    def start(self) -> Steps[None]:
+        """Check, when the application starts, that the store can serve.
+
+        Raises:
+            TunedDigestError: If it cannot.
+        """
+        yield from self._effects.start()
+
+    def counters(self) -> Counters:
+        """Count what was done since this object was made, in this process.
+
+        Returns:
+            The counters.
+        """
+        return self._effects.counters()
+
+    def verify(
+        self, request: IncomingRequest, read_body: ReadBody, gone: Gone | None = None
+    ) -> Steps[Caller]:
         """Verify one request.
 
         Args:
             request: The request.
             read_body: Reads and digests its body, called when all else holds.
+            gone: Ends when the client has closed its connection; its check is given up then.
 
         Returns:
             Who called.
 
         Raises:
             RequestRejectedError: If it is not accepted; it carries the response.
+            ProofAbandonedError: If the client has gone.
         """
+        try:
+            caller = yield from self._verified(request, read_body, gone)
+        except StoreUnavailableError as error:
+            self._note_store(error)
+            rejection = unavailable("the nonce store is unavailable", error.retry_after)
+            self._tally.refuse(rejection.status, rejection.reason)
+            raise rejection from error
+        except RequestRejectedError as rejection:
+            self._tally.refuse(rejection.status, rejection.reason)
+            raise
+        self._tally.accept(caller.action, caller.identity)
+        return caller
+
+    def _verified(self, request: IncomingRequest, read_body: ReadBody, gone: Gone | None) -> Steps[Caller]:
         if not is_method(request.method):
             raise bad_request("the method is not an upper-case token")
         if not is_signable(request.method, request.path):
@@ -183,48 +235,89 @@ class Verifier:
         signed = SignedRequest(
             request.method, request.authority, request.path, request.query, path, request.values
         )
-        account = yield from self._authenticated(request, signed, profile, credentials)
+        identity = encode_base64(credentials.identity)
+        account = yield from self._authenticated(request, signed, profile, credentials, identity)
+        policy = self._policy.select(request.path, identity, account)
         grant: Grant | None = yield self._effects.take(credentials.nonce)
+        self._note_store(None)
         if grant is None:
-            raise (yield from self._challenged(request, "unknown nonce"))
+            raise (yield from self._challenged(request, "unknown nonce", policy))
         action = yield from self._action(request)
         priced_as = self._policy.priced_as(request.method, action)
         work = grant.prices.get(credentials.scheme)
-        floor = self._policy.floor(priced_as).get(credentials.scheme)
+        floor = policy.floor(priced_as).get(credentials.scheme)
         if priced_as not in grant.scope or work is None or floor is None or not work.reaches(floor):
-            raise (yield from self._challenged(request, "scope mismatch"))
-        digest: bytes | None = yield self._effects.read(read_body)
-        if digest is None:
-            raise _refused(413, "the body is larger than this server takes")
-        signed.digest = digest
+            raise (yield from self._challenged(request, "scope mismatch", policy))
+        signed.digest = yield self._effects.read(read_body)
         string = profile.work_string(signed, credentials)
         try:
-            yield self._effects.check(string, work, credentials.response, credentials.nonce)
+            yield self._effects.check(
+                string,
+                work,
+                credentials,
+                identity=identity,
+                peer=request.peer,
+                is_registered=account is not None,
+                gone=gone,
+            )
         except ProofError:
-            raise (yield from self._challenged(request, "challenge verification failed")) from None
-        return Caller(encode_base64(credentials.identity), account, action)
+            self._policy.failed(work)
+            raise (yield from self._challenged(request, "challenge verification failed", policy)) from None
+        except OverloadedError as error:
+            raise unavailable("too many requests wait to be checked", error.retry_after) from None
+        return Caller(identity, account, action)
 
-    def grant_next(self, status: int, fields: FieldValues) -> Steps[Fields]:
+    def grant_next(self, caller: Caller, status: int, fields: FieldValues) -> Steps[Fields]:
         """Grant next nonces with the response to a verified request (section 6).
 
         Args:
+            caller: Who called.
             status: The response's status code.
             fields: Its header fields.
 
         Returns:
-            The header fields to add: none to a 401, a 5xx or what a shared cache may keep.
+            The header fields to add: none to a 401, a 5xx or what a shared cache may keep, and none while
+            the store is unavailable.
         """
         if status == 401 or status >= 500 or _is_publicly_cacheable(fields):
             return ()
+        scopes = self._policy.select(None, caller.identity, caller.account).scopes()
+        grants = [Grant(prices, scope, True, caller.identity) for scope, prices in scopes]
+        try:
+            nonces: Sequence[str] = yield self._effects.issue(grants)
+        except StoreUnavailableError as error:
+            self._note_store(error)
+            return ()
         values: list[tuple[str, str]] = []
-        for scope, prices in self._policy.scopes():
-            (nonce,) = yield self._effects.issue([Grant(prices, scope, chained=True)])
-            terms = Terms(prices, scope, self._dialect, self._profiles[0])
-            values += write_next_nonce(NextNonce(nonce, terms))
+        for nonce, grant in zip(nonces, grants, strict=True):
+            values += [(scheme, form.replace(_BLANK, nonce)) for scheme, form in self._form(grant)]
         return self._named(NEXT_NONCE_FIELDS, values)
 
+    def _form(self, grant: Grant) -> list[tuple[str, str]]:
+        """Write next nonces once for each kind of grant, with a blank for the nonce."""
+        kind = (grant.scope, *grant.prices.values())
+        form = self._forms.get(kind)
+        if form is None:
+            if len(self._forms) >= _MOST_FORMS:
+                self._forms.clear()
+            terms = Terms(grant.prices, grant.scope, self._dialect, self._profiles[0])
+            form = self._forms[kind] = write_next_nonce(NextNonce(_BLANK, terms))
+        return form
+
+    def _note_store(self, error: StoreUnavailableError | None) -> None:
+        """Log the first failure of the store, and that it works again."""
+        if self._is_store_down == (error is not None):
+            return
+        self._is_store_down = error is not None
+        if error is None:
+            _LOG.warning("the nonce store works again")
+        else:
+            _LOG.error("requests are answered with 503: %s", error)
+
     def _action(self, request: IncomingRequest) -> Steps[str]:
-        action: str = yield self._effects.classify(request.method, request.path)
+        action = self._policy.action(request.method, request.path)
+        if not isinstance(action, str):
+            action = yield self._effects.awaited(action)
         if action not in ACTIONS:
             raise ArgumentError(f"the policy's action is one of {', '.join(ACTIONS)}, not {action!r}")
         return action
@@ -241,31 +334,39 @@ class Verifier:
         return self._profiles[0], None
 
     def _authenticated(
-        self, request: IncomingRequest, signed: SignedRequest, profile: Profile, credentials: Credentials
+        self,
+        request: IncomingRequest,
+        signed: SignedRequest,
+        profile: Profile,
+        credentials: Credentials,
+        identity: str,
     ) -> Steps[object]:
         """Check identity, signature and registration; what fails here has burned its nonce too."""
         try:
-            verify_identity(credentials.identity)
             message = profile.signed_bytes(signed, credentials)
             verify_signature(credentials.identity, message, credentials.signature)
         except IdentityError as error:
-            yield self._effects.take(credentials.nonce)
+            yield from self._effects.discard(credentials.nonce)
             raise bad_request(str(error)) from None
         except SignatureError:
-            yield self._effects.take(credentials.nonce)
+            yield from self._effects.discard(credentials.nonce)
             raise (yield from self._challenged(request, "signature verification failed")) from None
-        if not self._are_registered:
+        if not self._has_accounts:
             return None
-        account: object = yield self._effects.find_account(encode_base64(credentials.identity))
+        account: object = yield self._effects.find_account(identity)
         if account is None or account is False:  # as a set's __contains__ says it
-            yield self._effects.take(credentials.nonce)
-            raise (yield from self._challenged(request, "unknown identity"))
+            if self._are_registered:
+                yield from self._effects.discard(credentials.nonce)
+                raise (yield from self._challenged(request, "unknown identity"))
+            return None
         return account
 
-    def _challenged(self, request: IncomingRequest, reason: str) -> Steps[RequestRejectedError]:
+    def _challenged(
+        self, request: IncomingRequest, reason: str, policy: Policy | None = None
+    ) -> Steps[RequestRejectedError]:
         """Make a 401 with a fresh nonce, the same under each scheme."""
         action = self._policy.priced_as(request.method, (yield from self._action(request)))
-        prices = self._policy.price(action)
+        prices = (policy or self._policy.select(request.path, None, None)).price(action)
         actions = self._policy.challenged_for(request.method, action)
         (nonce,) = yield self._effects.issue([Grant(prices, actions, chained=False)])
         values = [
@@ -278,9 +379,7 @@ class Verifier:
             for scheme in KINDS
             if (work := prices.get(scheme)) is not None
         ]
-        fields = (*self._named(CHALLENGE_FIELDS, values), *_JSON_FIELDS)
-        body = _json({"reason": reason, "action": action})
-        return RequestRejectedError(reason, status=401, fields=fields, body=body)
+        return challenged(reason, action, self._named(CHALLENGE_FIELDS, values))
 
     def _named(self, names: tuple[str, str], values: Sequence[tuple[str, str]]) -> Fields:
         """Put values, each with its scheme, into the first field, and those for browsers into the second."""
@@ -291,7 +390,9 @@ class Verifier:
 def _is_publicly_cacheable(fields: FieldValues) -> bool:
     """Tell whether a shared cache may keep the response to a signed request (RFC 9111 section 3.5)."""
     for name in _CACHE_FIELDS:
-        text = _QUOTED.sub("", ",".join(fields(name))).replace(";", ",")
+        if not (values := fields(name)):
+            continue
+        text = _QUOTED.sub("", ",".join(values)).replace(";", ",")
         directives = [directive.strip(" \t").lower() for directive in text.split(",")]
         # With an argument, private holds for the fields it names alone (RFC 9111 section 5.2.2.7).
         if not _UNSHARED & set(directives) and any(
@@ -299,24 +400,3 @@ def _is_publicly_cacheable(fields: FieldValues) -> bool:
         ):
             return True
     return False
-
-
-def bad_request(message: str) -> RequestRejectedError:
-    """Make the refusal of a request that cannot be understood.
-
-    Args:
-        message: What is wrong with it.
-
-    Returns:
-        The error to raise, with a response of status 400.
-    """
-    return _refused(400, message)
-
-
-def _refused(status: int, message: str) -> RequestRejectedError:
-    """Make a refusal that brings no nonce."""
-    return RequestRejectedError(message, status=status, fields=_JSON_FIELDS, body=_json({"message": message}))
-
-
-def _json(content: Mapping[str, str]) -> bytes:
-    return json.dumps(content).encode("ascii")
