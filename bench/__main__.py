@@ -18,7 +18,7 @@ from tuned_digest.errors import MalformedFieldError
 from tuned_digest.proof import prove
 from tuned_digest.proof.argon2 import ACCESS_TUNING
 
-from . import cost, field, native
+from . import abuse, cost, field, native, steady
 from .table import held, measured_by, row, served, timed
 
 SERVER = ("tuned_digest", "serve", "--port", "0")
@@ -174,6 +174,8 @@ def main(arguments: Sequence[str]) -> int:
         "hostile": field.hostile,
         "conformance": field.conformance,
         "native": native.rows,
+        "steady": steady.rows,
+        **abuse.ROWS,
     }
     for client, connect in CLIENTS.items():
         rows[f"round trips {client}"] = partial(round_trips, client, connect)

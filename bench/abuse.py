@@ -349,7 +349,12 @@ def junk() -> None:
         "0.5 or more",
         one >= alone / 2,
     )
-    row("9 in 10 are junk, from 18 addresses: honest rate kept", f"{many / alone:.2f}", "reported", True)
+    row(
+        "9 in 10 are junk, from 18 addresses: honest rate kept",
+        f"{many / alone:.2f}",
+        "0.5 or more",
+        many >= alone / 2,
+    )
 
 
 async def _honest(

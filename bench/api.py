@@ -127,7 +127,12 @@ if __name__ == "__main__":
     os.environ["BENCH_TUNING"] = sys.argv[3] if len(sys.argv) > 3 else "$argon2d$v=19$m=8,t=1,p=1"
     os.environ.setdefault("BENCH_KEY", "k" * 32)
     config = uvicorn.Config(
-        "bench.api:application", factory=True, workers=int(sys.argv[1]), log_level="error", access_log=False
+        "bench.api:application",
+        factory=True,
+        workers=int(sys.argv[1]),
+        log_level="error",
+        access_log=False,
+        timeout_keep_alive=600,
     )
     with socket.create_server(("127.0.0.1", 0), backlog=4096) as listening:
         print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)

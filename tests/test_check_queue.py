@@ -142,6 +142,48 @@ class TestQueue:
             future.result(PATIENCE)
         assert "".join(story) == "racb"
 
+    def test_who_has_proved_its_work_comes_before_strangers(self) -> None:
+        """After a check that held an identity comes before strangers, and after one that failed no more."""
+        queue = CheckQueue(places=1)
+
+        def fail() -> None:
+            raise ProofError("no")
+
+        def order() -> str:
+            first, story = Held(), list[str]()
+            futures = [queue.submit(check(first, "first"))]
+            for name in "sprs":
+                one = check(lambda name=name: story.append(name), name, name, registered=name == "r")  # type: ignore[misc]
+                futures.append(queue.submit(one))
+            first.released.set()
+            for future in futures:
+                future.result(PATIENCE)
+            return "".join(story)
+
+        queue.submit(check(nothing, "p")).result(PATIENCE)
+        assert order() == "rpss"
+        failing = CheckQueue(places=1)
+        failing.submit(check(nothing, "p")).result(PATIENCE)
+        assert isinstance(failing.submit(check(fail, "p")).exception(PATIENCE), ProofError)
+        queue = failing
+        assert order() == "rsps"
+
+    def test_few_are_remembered_for_their_work(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of those who have proved their work the latest are remembered."""
+        monkeypatch.setattr(checks, "_PROVED", 1)
+        queue = CheckQueue(places=1)
+        for name in "pq":
+            queue.submit(check(nothing, name)).result(PATIENCE)
+        held, story = Held(), list[str]()
+        futures = [queue.submit(check(held, "first"))]
+        for name in "pq":
+            one = check(lambda name=name: story.append(name), name, name)  # type: ignore[misc]
+            futures.append(queue.submit(one))
+        held.released.set()
+        for future in futures:
+            future.result(PATIENCE)
+        assert story == ["q", "p"]
+
     def test_a_cancelled_check_leaves_the_queue(self, queue: CheckQueue, held: Held) -> None:
         """What is cancelled while it waits is never done, and makes room at once."""
         waiting = [queue.submit(check(pytest.fail, "a")) for _ in range(2)]

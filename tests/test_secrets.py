@@ -75,7 +75,7 @@ from tuned_digest.server.bodies import ClientGoneError, _Pace
 from tuned_digest.server.checks import Check
 from tuned_digest.server.stores._sealing import Sealed, Sealer
 from tuned_digest.server.stores.redis import AsyncRedisNonceStore, RedisNonceStore
-from tuned_digest.server.turns import Ticket
+from tuned_digest.server.turns import Standing, Ticket
 
 from .clients import CLIENTS, Client
 from .field_server import challenge, scripted
@@ -318,7 +318,7 @@ def run_server_by_hand(watch: Watch, directory: Path) -> None:
         *checks,
         *(shared, RedisNonceStore(redis.Redis(socket_timeout=1))),
         *(AsyncStatelessNonceStore([SEALING_KEY], spent=shared), sealer, sealed, Sealed),
-        *(queue, queue.step(checks[0]), Ticket("a", "b", False, 1), Verifier(file).counters()),
+        *(queue, queue.step(checks[0]), Ticket("a", "b", Standing.STRANGER, 1), Verifier(file).counters()),
         *(Caller("a", None, "read"), Decision(0, "", "read", "a"), ClientGoneError("gone")),
         *(_Pace(BodyLimits(), 0.0), Service(QUICK, LONG, None, "redis://:password@localhost")),
     ]

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tuned_digest.server.turns import Bounds, Ticket, Turns, peer_key
+from tuned_digest.server.turns import Bounds, Standing, Ticket, Turns, peer_key
 
 BOUNDS = Bounds(256, 10_000_000)
 SUBMISSIONS = 1000
@@ -16,7 +16,8 @@ SUBMISSIONS = 1000
 
 def ticket(identity: str, peer: Hashable = "p", *, registered: bool = False, cost: int = 1000) -> Ticket:
     """Make a ticket."""
-    return Ticket(identity, peer, registered, cost)
+    standing = Standing.REGISTERED if registered else Standing.STRANGER
+    return Ticket(identity, peer, standing, cost)
 
 
 def order(turns: Turns[Ticket]) -> list[str]:

@@ -13,6 +13,7 @@ import functools
 import math
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -26,11 +27,13 @@ from .._runtime.machine import usable_cores
 from .._runtime.steps import Limited
 from ..errors import ArgumentError, OverloadedError, ProofAbandonedError
 from ..proof import Job, Work
-from .turns import Bounds, Ticket, Turns, peer_key
+from .turns import Bounds, Standing, Ticket, Turns, peer_key
 
 _MICROSECONDS = 1_000_000  # in a second
 
 _FIRST_GUESS = 0.1  # seconds, until a check was measured: about what the access tuning takes
+
+_PROVED = 65536  # identities remembered for their work, about 150 bytes each
 
 _NEWEST = 0.125  # how much the newest measurement counts in the average, as in RFC 6298 section 2
 
@@ -215,6 +218,7 @@ class _State:
         self._clock = clock
         self._lock = threading.Lock()
         self._is_handing_over = False
+        self._proved: OrderedDict[str, None] = OrderedDict()  # identities, the latest last
         self._seconds: dict[str, float] = {}  # for a unit of effort, by scheme
 
     @property
@@ -223,7 +227,7 @@ class _State:
 
     def submit(self, check: Check) -> Future[None]:
         peer, cost = peer_key(check.peer), self._cost(check.work)
-        queued = _Queued(check.identity, peer, check.is_registered, cost, check)
+        queued = _Queued(check.identity, peer, self._standing(check), cost, check)
         with self._lock:
             refused = self.turns.add(queued)
             retry_after = self.retry_after
@@ -232,6 +236,20 @@ class _State:
         queued.future.add_done_callback(lambda _: self._leave(queued))
         self._hand_over()
         return queued.future
+
+    def _standing(self, check: Check) -> Standing:
+        if check.is_registered:
+            return Standing.REGISTERED
+        return Standing.PROVED if check.identity in self._proved else Standing.STRANGER
+
+    def _judge(self, check: Check, has_proved: bool) -> None:
+        """Remember who proved its work: whoever presents a wrong hash has to do work again to come first."""
+        with self._lock:
+            self._proved.pop(check.identity, None)
+            if has_proved:
+                self._proved[check.identity] = None
+                if len(self._proved) > _PROVED:
+                    self._proved.popitem(last=False)
 
     def _cost(self, work: Work) -> int:
         """Estimate microseconds, and do nothing for it: this is asked on an event loop."""
@@ -282,10 +300,13 @@ class _State:
         if not queued.future.set_running_or_notify_cancel():
             return
         check, started = queued.check, self._clock()
+        has_proved = False
         try:
             check.run()
+            has_proved = True
             self._measure(check.work, self._clock() - started)
         finally:
+            self._judge(check, has_proved)
             check.on_checked(check.work, self._clock() - started)
 
     def _measure(self, work: Work, seconds: float) -> None:

@@ -1,18 +1,19 @@
 """Whose check is next, and whose is refused when too many wait: bookkeeping alone, without threads.
 
-Checks wait in two lines, registered identities before strangers. In a line peers take turns, and at a
-peer its identities; an identity has one check under way at a time. When too many wait, the heaviest
-identity at the heaviest peer loses its newest check, strangers before registered ones: who asks for much
-takes the room from itself.
+Checks wait in three lines: registered identities, then those that have proved their work lately, then
+strangers. In a line peers take turns, and at a peer its identities; an identity has one check under way at a
+time. When too many wait, the heaviest identity at the heaviest peer of the last line loses its newest check:
+who asks for much takes the room from itself.
 
 Every operation looks at one line, one peer and one identity, never at all that wait.
 """
 
 from __future__ import annotations
 
-__all__ = ["Bounds", "Ticket", "Turns", "peer_key"]
+__all__ = ["Bounds", "Standing", "Ticket", "Turns", "peer_key"]
 
 import bisect
+import enum
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -22,6 +23,15 @@ from typing import Any, Generic, TypeVar
 _SITE = 64  # bits: a site is given a /64 at least (RFC 6177), so that its addresses are one peer's
 
 _LONGEST_PEER = 64  # characters kept of a peer that is no address
+
+
+class Standing(enum.IntEnum):
+    """Say how well an identity is known: the least first."""
+
+    STRANGER = 0
+    PROVED = 1
+    """Its latest check found the work done."""
+    REGISTERED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +54,13 @@ class Ticket:
     Args:
         identity: Whose it is.
         peer: Where it came from, a `peer_key`.
-        is_registered: Whether the identity is registered.
+        standing: How well the identity is known; a higher one comes first.
         cost: Microseconds that it probably takes.
     """
 
     identity: str
     peer: Hashable
-    is_registered: bool
+    standing: Standing
     cost: int
     holder: _Holder | None = field(default=None, init=False, repr=False)
 
@@ -144,7 +154,7 @@ class Turns(Generic[T]):
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
-        self._registered, self._strangers = _Line(bounds), _Line(bounds)
+        self._lines = {standing: _Line(bounds) for standing in Standing}
         self._holders: dict[str, _Holder] = {}
         self._arrivals = 0
         self.waiting = 0
@@ -197,8 +207,8 @@ class Turns(Generic[T]):
         Returns:
             The ticket, None where nobody's turn may come.
         """
-        peers = self._registered.ready or self._strangers.ready
-        if not peers:
+        peers = next((line.ready for line in reversed(self._lines.values()) if line.ready), None)
+        if peers is None:
             return None
         peer = next(iter(peers))
         peers.move_to_end(peer)
@@ -229,12 +239,12 @@ class Turns(Generic[T]):
         return self.waiting > self._bounds.count or self.cost - ticket.cost > self._bounds.cost
 
     def _loser(self) -> T:
-        peer: _Peer = (self._strangers.ranking or self._registered.ranking).heaviest()
+        peer: _Peer = next(line.ranking for line in self._lines.values() if line.ranking).heaviest()
         newest: T = next(reversed(peer.ranking.heaviest().waiting))
         return newest
 
     def _new_holder(self, ticket: T) -> _Holder:
-        line = self._registered if ticket.is_registered else self._strangers
+        line = self._lines[ticket.standing]
         peer = line.peers.get(ticket.peer)
         if peer is None:
             peer = line.peers[ticket.peer] = _Peer(ticket.peer, line)

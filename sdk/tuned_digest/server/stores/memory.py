@@ -94,7 +94,7 @@ class MemoryNonceStore:
                 FairPool(counts[0], quota, lifetime),
                 FairPool(counts[1], counts[1], challenge_lifetime),
                 SpentNames(counts[2]),
-                randomness(_EPOCH_SIZE).hex(),
+                secrets.token_hex(_EPOCH_SIZE),
             )
 
         # After a fork the parent accepts these nonces, and a lock may be held by a thread that is not here.
