@@ -1,7 +1,7 @@
 """The API that loads and attacks are measured against, on any store and any number of worker processes.
 
 ``python -m bench.api WORKERS STORE [TUNING]``. STORE is ``memory``, ``stateless``, ``sqlite:PATH``,
-``redis://...``, ``redis-async://...``, and ``stateless+`` before any of these. Outside of the middleware lie
+``redis://...``, ``redis-async://...``, ``sentinel:PORT``, and ``stateless+`` before any of these. Outside of the middleware lie
 ``/bare``, the same answer to everybody, and ``/pulse``, which tells how the process is. ``/closed`` knows
 no identity.
 """
@@ -25,6 +25,7 @@ from tuned_digest.server import MemoryNonceStore, Policy, SQLiteNonceStore, Stat
 from tuned_digest.server.asgi import Application, Receive, Scope, Send, TunedDigestMiddleware
 from tuned_digest.server.stores.redis import AsyncRedisNonceStore, RedisNonceStore
 
+MASTER = "nonces"  # what a sentinel calls the server it watches
 TICK = 0.005  # seconds between two looks at the clock
 
 
@@ -60,6 +61,9 @@ def store_of(name: str) -> Any:
         return SQLiteNonceStore(path)
     if scheme == "redis-async":
         return AsyncRedisNonceStore(redis.asyncio.Redis.from_url(f"redis:{path}", socket_timeout=1))
+    if scheme == "sentinel":
+        sentinel = redis.Sentinel([("127.0.0.1", int(path))], socket_timeout=1)
+        return RedisNonceStore(sentinel.master_for(MASTER, socket_timeout=1))
     return RedisNonceStore(redis.Redis.from_url(name, socket_timeout=1))
 
 
