@@ -187,6 +187,7 @@ class _NotedStore:
     def __init__(self, store: Any, note: Callable[[str], None]) -> None:
         self._store = store
         self._note = note
+        self.holds = getattr(store, "holds", True)
 
     def issue(self, *grants: Grant) -> Sequence[str]:
         self._note("issue")

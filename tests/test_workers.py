@@ -42,7 +42,7 @@ def seen_workers(url: str, count: int, *, without: frozenset[int] = frozenset())
     deadline = time.monotonic() + DEADLINE
     while len(workers) < count:
         assert time.monotonic() < deadline
-        workers |= {worker_of(httpx.get(f"{url}/blobs/welcome"))} - without
+        workers |= {worker_of(httpx.get(f"{url}/blobs/welcome", timeout=DEADLINE))} - without
     return workers
 
 
@@ -50,7 +50,7 @@ def signed(url: str) -> httpx.Request:
     """Answer a challenge, and keep the answer back."""
     request = httpx.Request("GET", f"{url}/blobs/welcome")
     flow = TunedDigestAuth(url, Ed25519Signer.generate()).sync_auth_flow(request)
-    with httpx.Client() as client:
+    with httpx.Client(timeout=DEADLINE) as client:
         challenge = client.send(next(flow))
     answer: httpx.Request = flow.send(challenge)
     return answer
@@ -101,7 +101,9 @@ def test_a_killed_worker_is_replaced() -> None:
         accepted = [field for call in calls for field in call.result(DEADLINE)]
         assert accepted
         for field in accepted:
-            again = httpx.get(f"{command.url}/blobs/welcome", headers={"Authorization": field})
+            again = httpx.get(
+                f"{command.url}/blobs/welcome", headers={"Authorization": field}, timeout=DEADLINE
+            )
             assert again.json()["reason"] == "unknown nonce"
 
 
@@ -125,10 +127,10 @@ def test_a_client_goes_on_after_a_restart(tmp_path: Path, signer: Ed25519Signer)
     store = ("--store", str(tmp_path / "nonces"))
     with commanded(*TWO, *store) as command:
         auth = TunedDigestAuth(command.url, signer)
-        first = httpx.get(f"{command.url}/blobs/welcome", auth=auth)
+        first = httpx.get(f"{command.url}/blobs/welcome", auth=auth, timeout=DEADLINE)
     port = command.url.rpartition(":")[2]
     with commanded(*TWO, *store, "--port", port) as command:
-        second = httpx.get(f"{command.url}/blobs/welcome", auth=auth)
+        second = httpx.get(f"{command.url}/blobs/welcome", auth=auth, timeout=DEADLINE)
     assert [first.status_code, second.status_code] == [200, 200]
     assert [len(first.history), len(second.history)] == [1, 0]
 
@@ -181,7 +183,7 @@ def test_workers_share_a_redis(redis_server: RedisServer, signer: Ed25519Signer)
         deadline = time.monotonic() + DEADLINE
         while True:
             assert time.monotonic() < deadline
-            response = httpx.get(f"{command.url}/blobs/welcome", auth=auth)
+            response = httpx.get(f"{command.url}/blobs/welcome", auth=auth, timeout=DEADLINE)
             assert response.status_code == 200
             if issuer:
                 assert response.history == []

@@ -58,9 +58,8 @@ class Effects:
 
     def start(self) -> Steps[None]:
         """Ask the store whether it can serve."""
-        start = getattr(self._store, "start", None)
-        if start is not None:
-            yield (Here if inspect.iscoroutinefunction(start) else InThread)(start)
+        start = getattr(self._store, "start", lambda: None)
+        yield (Here if inspect.iscoroutinefunction(start) else InThread)(start)
 
     def awaited(self, answer: object) -> Step:
         """Await what an async policy answered."""
