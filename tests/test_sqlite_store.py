@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from tuned_digest import ArgumentError
 from tuned_digest.errors import StoreUnavailableError, TunedDigestError
 from tuned_digest.server import Grant
+from tuned_digest.server.stores import _sqlite_file
 from tuned_digest.server.stores._sqlite_file import SQLiteFile
 from tuned_digest.server.stores.sqlite import SQLiteNonceStore
 
@@ -86,17 +87,23 @@ def of(number: int, grant: Grant = NEXT) -> Grant:
     return replace(grant, identity=f"{number:043}")
 
 
-def fill(store: SQLiteNonceStore, first: int = 0) -> list[str]:
-    """Issue next nonces, each to another key, until there is no room."""
-    nonces: list[str] = []
-
-    def go_on() -> None:
-        while True:
-            nonces.extend(store.issue(*(of(first + len(nonces) + number) for number in range(50))))
-
-    with pytest.raises(StoreUnavailableError, match="is full: give a larger max_mib"):
-        go_on()
-    return nonces
+def fill_with_spent(path: Path, max_mib: int) -> None:
+    """Remember further names, until the file has no room for one."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {max_mib * 2**20 // page_size}")
+    size = 1024
+    while size:
+        rows = [(os.urandom(16), 2**60) for _ in range(size)]
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany("INSERT INTO spent VALUES (?, ?)", rows)
+            connection.execute("COMMIT")
+        except sqlite3.OperationalError:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            size //= 2
+    connection.close()
 
 
 def take_all(path: Path, nonces: list[str]) -> list[str]:
@@ -286,42 +293,46 @@ class TestRoom:
         other.close()
         assert path.stat().st_size <= 1024 * 1024
 
-    def test_a_key_that_has_much_makes_room_for_itself(self, opened: Open) -> None:
-        """In a file full of next nonces a key with many loses its oldest, others theirs never."""
+    def test_a_key_that_has_much_makes_room_for_itself(self, path: Path, opened: Open) -> None:
+        """In a full file a key with many next nonces loses its own oldest when it calls, and no other's."""
         clock = Clock()
         store = opened(clock=clock, max_mib=1, quota=10**6)
-        (first,) = store.issue(NEXT)
-        store.issue(*[NEXT] * BITE * 2)
+        kept = store.issue(*map(of, range(1000)))
         clock.now = 1
-        kept = fill(store, first=1)
+        (first,) = store.issue(NEXT)
         latest: list[str] = []
-        for clock.now in range(2, 22):
-            latest = store.issue(*[NEXT] * 50)
+        for clock.now in range(2, 102):
+            latest = store.issue(*[NEXT] * 100)
         assert store.take(first) is None
         assert all(map(store.take, latest[::SAMPLE]))
         assert all(map(store.take, kept[::SAMPLE]))
+        store.close()
+        assert path.stat().st_size <= 1024 * 1024
 
-    def test_a_full_file_issues_again_when_there_is_room(self, opened: Open) -> None:
-        """Where nothing may be dropped, nothing is issued until something goes stale."""
+    def test_a_full_file_of_many_keys_loses_the_oldest(self, path: Path, opened: Open) -> None:
+        """Where everybody has little the oldest next nonces go, and nobody is refused."""
         clock = Clock()
         store = opened(clock=clock, max_mib=1)
-        nonces = fill(store)
-        with pytest.raises(StoreUnavailableError):
-            store.issue(*[CHALLENGE] * 50)
-        clock.now = 86400.0
-        assert len(store.issue(*[CHALLENGE] * 50)) == 50
-        assert store.take(nonces[-1]) is None
+        issued = []
+        for clock.now in range(100):
+            issued.append(store.issue(*(of(100 * clock.now + number) for number in range(100))))
+        assert store.take(issued[0][0]) is None
+        assert all(map(store.take, issued[-1][::SAMPLE]))
+        assert store.issue(CHALLENGE)
+        store.close()
+        assert path.stat().st_size <= 1024 * 1024
 
-    def test_a_spent_name_is_never_dropped(self, opened: Open) -> None:
-        """A full file refuses to remember more, and has forgotten nothing."""
+    def test_a_spent_name_is_never_dropped(self, path: Path, opened: Open) -> None:
+        """A file full of spent names refuses to remember more and to issue, and has forgotten nothing."""
         store = opened(max_mib=1)
-        names = [str(number) for number in range(20)]
         epoch = store.spend("a", 60)
-        assert {store.spend(name, 60) for name in names} == {epoch}
-        fill(store)
-        with pytest.raises(StoreUnavailableError, match="is full"):
-            sum(store.spend(f"more {number}", 60) == epoch for number in range(1000))
-        assert {store.spend(name, 60) for name in names} == {None}
+        fill_with_spent(path, 1)
+        with pytest.raises(StoreUnavailableError, match="is full: give a larger max_mib"):
+            [store.spend(f"more {number}", 60) for number in range(1000)]
+        with pytest.raises(StoreUnavailableError, match="is full: give a larger max_mib"):
+            store.issue(*[NEXT] * 1000)
+        assert store.spend("a", 60) is None
+        assert epoch is not None
 
     def test_challenges_make_room_for_spent_names(self, opened: Open) -> None:
         """A flood of challenges keeps no name from being remembered."""
@@ -329,6 +340,39 @@ class TestRoom:
         for _ in range(100):
             store.issue(*[CHALLENGE] * 100)
         assert None not in {store.spend(str(number), 60) for number in range(300)}
+
+
+class TestLog:
+    def test_the_log_is_emptied(self, path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What two writers write goes into the file, so that the log beside it stays small."""
+        monkeypatch.setattr(_sqlite_file, "_LOG_SIZE", 64 * 1024)
+        one, other = opened(), opened()
+        largest = 0
+        for number in range(50):
+            (nonce, *_) = (one, other)[number % 2].issue(*map(of, range(20 * number, 20 * number + 20)))
+            assert (other, one)[number % 2].take(nonce) is not None
+            largest = max(largest, os.stat(f"{path}-wal").st_size)  # noqa: PTH116
+        assert 64 * 1024 < largest < 512 * 1024
+
+    def test_a_log_that_another_process_writes_is_left_for_later(
+        self, path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While somebody else has the lock for writing, or the disk fails, what was asked for is done."""
+        monkeypatch.setattr(_sqlite_file, "_LOG_SIZE", 0)
+        store = opened()
+        store.start()
+        writing = sqlite3.connect(path, isolation_level=None)
+        writing.execute("BEGIN IMMEDIATE")
+        file = store._file.get()
+        connection = file._connection
+        assert connection is not None
+        file._empty_log(connection)
+        assert not connection.in_transaction
+        writing.execute("ROLLBACK")
+        writing.close()
+        monkeypatch.setattr(file, "_connected", lambda: (_ for _ in ()).throw(sqlite3.OperationalError("no")))
+        assert store.issue(NEXT)
+        assert not connection.in_transaction
 
 
 class TestFile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["SQLiteFile"]
 
+import contextlib
 import errno
 import os
 import sqlite3
@@ -33,6 +34,7 @@ _SCHEMA = (
 )
 _BEGIN_EPOCH = "INSERT INTO meta (epoch) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM meta)"
 _MIB = 1024 * 1024  # bytes
+_LOG_SIZE = 4 * _MIB  # as SQLite itself, whose pages have 4 KiB, of which it lets 1,000 come together
 # Seconds between two tries while another process writes, which takes it about 0.0004. SQLite itself waits up
 # to 0.1, and so finds the file free too seldom: with 4 busy processes about one call in 2,000 took a second.
 _PAUSE = 0.001
@@ -76,6 +78,7 @@ class SQLiteFile:
         self._make_epoch = make_epoch
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._checkpointer: sqlite3.Connection | None = None
 
     def run(self, work: _Work[T], make_room: _Work[bool] = lambda connection: False) -> T:
         """Run statements; a transaction that they begin is committed, or undone on an error.
@@ -118,7 +121,9 @@ class SQLiteFile:
                     raise StoreUnavailableError(self._explained(full))
                 full = None
                 with connection:
-                    return work(connection)
+                    answer = work(connection)
+                self._empty_log(connection)
+                return answer
             except sqlite3.Error as error:
                 if _code(error) not in _PASSING or time.monotonic() >= deadline:
                     raise
@@ -127,10 +132,31 @@ class SQLiteFile:
                 else:  # also where room was to be made, which is then tried again
                     time.sleep(_PAUSE)
 
+    def _empty_log(self, connection: sqlite3.Connection) -> None:
+        """Write what a large ``-wal`` file holds into the file, so that the next writer begins it anew.
+
+        Nobody writes meanwhile: before 3.51.3 SQLite may lose what is written during a checkpoint
+        (sqlite.org/wal.html#walresetbug), so its own checkpoints are off, and this one takes the lock for
+        writing first. Where another process has it, a later call does this.
+        """
+        try:
+            if os.stat(f"{self._path}-wal").st_size <= _LOG_SIZE:  # noqa: PTH116  # a tenth of a Path's time
+                return
+            connection.execute("BEGIN IMMEDIATE")
+        except (OSError, sqlite3.Error):
+            return
+        try:
+            with contextlib.suppress(sqlite3.Error):  # what was asked for is done
+                self._checkpointer = self._checkpointer or self._connected()
+                self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        finally:
+            connection.execute("ROLLBACK")
+
     def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        for connection in (self._checkpointer, self._connection):
+            if connection is not None:
+                connection.close()
+        self._checkpointer = self._connection = None
 
     def _opened(self) -> sqlite3.Connection:
         if sqlite3.sqlite_version_info < _OLDEST:
@@ -138,12 +164,17 @@ class SQLiteFile:
                 f"SQLiteNonceStore needs SQLite 3.35 or later, and this Python has {sqlite3.sqlite_version}"
             )
         _create_private(self._path)
-        connection = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
+        connection = self._connected()
         try:
             self._prepare(connection)
         except BaseException:
             connection.close()
             raise
+        return connection
+
+    def _connected(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -152,6 +183,7 @@ class SQLiteFile:
         if mode != "wal":
             raise ArgumentError(f"{self._path} cannot be in WAL mode: give a path on a disk of this machine")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA journal_size_limit = 0")  # whoever begins the log anew cuts it short
         (page_size,) = connection.execute("PRAGMA page_size").fetchone()
         connection.execute(f"PRAGMA max_page_count = {self._max_mib * _MIB // page_size}")
         with connection:

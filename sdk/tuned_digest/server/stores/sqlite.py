@@ -37,6 +37,8 @@ _SWEEP_SPENT = _SWEEP.format(table="spent")
 _HOLDS = "SELECT 1 FROM grants WHERE owner = ? LIMIT 1 OFFSET ?"
 _DROP_OLDEST = """DELETE FROM grants WHERE key IN
     (SELECT key FROM grants WHERE owner = ? ORDER BY expiry LIMIT ?)"""
+_DROP_OLDEST_OF_ALL = """DELETE FROM grants WHERE key IN
+    (SELECT key FROM grants ORDER BY expiry LIMIT ?)"""
 _DROP_BEYOND = """DELETE FROM grants WHERE key IN
     (SELECT key FROM grants WHERE owner = ? ORDER BY expiry DESC LIMIT ? OFFSET ?)"""
 _PUT = "INSERT INTO grants (key, owner, expiry, encoded) VALUES (?, ?, ?, ?)"
@@ -54,8 +56,8 @@ class SQLiteNonceStore:
     the file instead, and its ``-wal`` and ``-shm`` files, while no process has it open.
 
     A full file loses the oldest nonces of challenges, then those of a key that has many next nonces, when
-    that key calls. Otherwise nothing is issued until something is taken or goes stale. Spent names are never
-    dropped.
+    that key calls, then the oldest of all. Spent names are never dropped: while they fill the file, nothing
+    is issued or spent.
 
     Args:
         path: The file, on a disk of this machine: WAL mode does not work over a network. It is made, private
@@ -65,7 +67,7 @@ class SQLiteNonceStore:
         challenge_lifetime: Seconds the nonce of a challenge is good for: longer than the dearest work.
         quota: Next nonces kept for one key and scope; beyond it the key's own oldest go.
         max_mib: Largest size of the file, MiB; a GiB holds about 7 million nonces. The ``-wal`` file comes on
-            top: 4 MiB, and many times that while several processes write without a pause.
+            top: it is emptied when it has 4 MiB, and seldom has more than twice as many.
         busy_timeout: Seconds to wait for other threads and processes before the store is unavailable.
         clock: Gives seconds since the epoch, the same in all processes.
         randomness: Gives that many random bytes.
@@ -217,7 +219,7 @@ class SQLiteNonceStore:
 
 
 def _has_dropped(connection: sqlite3.Connection, now: float, owners: Iterable[int]) -> bool:
-    """Drop a bite of what is stale, else of the oldest of the first owner that has a whole one."""
+    """Drop a bite of what is stale, else of the oldest of the first owner that has a whole one, or of all."""
     stale = (_milliseconds(now), _BITE)
     if sum(connection.execute(sweep, stale).rowcount for sweep in (_SWEEP_GRANTS, _SWEEP_SPENT)):
         return True
@@ -225,7 +227,7 @@ def _has_dropped(connection: sqlite3.Connection, now: float, owners: Iterable[in
         if connection.execute(_HOLDS, (owner, _BITE - 1)).fetchone():
             connection.execute(_DROP_OLDEST, (owner, _BITE))
             return True
-    return False
+    return connection.execute(_DROP_OLDEST_OF_ALL, (_BITE,)).rowcount > 0
 
 
 def _milliseconds(seconds: float) -> int:
