@@ -18,7 +18,7 @@ from tuned_digest.errors import MalformedFieldError
 from tuned_digest.proof import prove
 from tuned_digest.proof.argon2 import ACCESS_TUNING
 
-from . import abuse, cost, field, native, steady
+from . import abuse, cost, crash, field, native, steady
 from .table import held, measured_by, row, served, timed
 
 SERVER = ("tuned_digest", "serve", "--port", "0")
@@ -176,6 +176,7 @@ def main(arguments: Sequence[str]) -> int:
         "native": native.rows,
         "steady": steady.rows,
         **abuse.ROWS,
+        **crash.ROWS,
     }
     for client, connect in CLIENTS.items():
         rows[f"round trips {client}"] = partial(round_trips, client, connect)

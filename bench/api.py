@@ -1,13 +1,14 @@
 """The API that loads and attacks are measured against, on any store and any number of worker processes.
 
 ``python -m bench.api WORKERS STORE [TUNING]``. STORE is ``memory``, ``stateless``, ``sqlite:PATH``,
-``redis://...``, ``redis-async://...``, ``sentinel:PORT``, and ``stateless+`` before any of these. Outside of the middleware lie
-``/bare``, the same answer to everybody, and ``/pulse``, which tells how the process is. ``/closed`` knows
-no identity.
+``redis://...``, ``redis-async://...``, ``sentinel:PORT``, and ``stateless+`` before any of these. Outside of
+the middleware lie ``/bare``, the same answer to everybody, and ``/pulse``, which tells how the process is.
+``/closed`` knows no identity.
 """
 
 import asyncio
 import json
+import logging
 import os
 import resource
 import socket
@@ -62,13 +63,14 @@ def store_of(name: str) -> Any:
     if scheme == "redis-async":
         return AsyncRedisNonceStore(redis.asyncio.Redis.from_url(f"redis:{path}", socket_timeout=1))
     if scheme == "sentinel":
-        sentinel = redis.Sentinel([("127.0.0.1", int(path))], socket_timeout=1)
+        sentinel: Any = redis.Sentinel([("127.0.0.1", int(path))], socket_timeout=1)  # type: ignore[no-untyped-call]
         return RedisNonceStore(sentinel.master_for(MASTER, socket_timeout=1))
     return RedisNonceStore(redis.Redis.from_url(name, socket_timeout=1))
 
 
 def application() -> Application:
     """Make the application of one worker."""
+    logging.getLogger("tuned_digest").addHandler(logging.NullHandler())  # else its warnings go to stderr
     tuning = Tuning.parse(os.environ["BENCH_TUNING"])
     store = store_of(os.environ["BENCH_STORE"])
     policy = Policy(access=tuning, create=tuning, exists=lambda path: True)
