@@ -8,12 +8,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, closing, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.redis_servers import redis_server, valkey_server
+from tests.redis_servers import RedisServer
 from tests.verifying import signed
 
 from tuned_digest import Ed25519Signer, Tuning
@@ -34,14 +35,14 @@ def shared_stores() -> Iterator[dict[str, Callable[[], str]]]:
     """Start what the stores of several processes need; give each store's name for `bench.api`, empty."""
     with (
         tempfile.TemporaryDirectory(dir="/var/tmp") as directory,
-        redis_server() as redis,
-        valkey_server() as valkey,
+        closing(RedisServer("redis", Path(directory, "redis"))) as redis,
+        closing(RedisServer("valkey", Path(directory, "valkey"))) as valkey,
     ):
         files = (f"sqlite:{directory}/{number}.db" for number in range(1000))
         plain: dict[str, Callable[[], str]] = {
             "SQLite": lambda: next(files),
-            "Redis": lambda: f"{redis.url}",
-            "Valkey": lambda: f"{valkey.url}",
+            "Redis": lambda: f"redis://127.0.0.1:{redis.port}/0",
+            "Valkey": lambda: f"redis://127.0.0.1:{valkey.port}/0",
         }
         sealed = {f"stateless over {name}": partial(_sealed, make) for name, make in plain.items()}
         yield plain | sealed
