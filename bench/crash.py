@@ -305,6 +305,7 @@ def killed(name: str, store: str, kill: Kill, *, kills: int = KILLS, seconds: fl
         end = time.perf_counter() + seconds
         with served("bench.api", str(WORKERS), store) as url:
             async with loaded(url) as load:
+                await load.pids()  # uvicorn ends all workers when one cannot start, as without the store
                 while len(recoveries) < kills and time.perf_counter() < end:
                     recoveries.append(await kill(load))
                 await load.replay(load.ledger.order[-2000:])

@@ -124,6 +124,8 @@ class TestSelection:
             ("/export/", DEAR),
             ("/export/all", DEAR),
             ("/%65xport", DEAR),
+            ("//export", DEAR),
+            ("/export//all", DEAR),
             ("/export%2Fall", DEAR),
             ("/export/big/one", DEARER),
             ("/export/bigger", DEAR),

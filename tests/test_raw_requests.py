@@ -144,6 +144,22 @@ def test_what_is_never_signed_is_a_bad_request(watched: Watched, line: bytes) ->
     assert watched.asked == []
 
 
+@pytest.mark.parametrize("path", [b"/a/../b", b"/.", b"/..", b"/a/%2e%2E/b", b"/a%2f..%2fb", b"/./a"])
+def test_dot_segments_are_a_bad_request(watched: Watched, path: bytes) -> None:
+    """A path that servers read in different ways is 400, and brings nothing."""
+    status, fields, body = watched.response(b"GET %b HTTP/1.1" % path)
+    assert (status, "www-authenticate" in fields) == (400, False)
+    assert body["message"].startswith("the path has dot segments")
+    assert watched.asked == []
+
+
+@pytest.mark.parametrize("path", [b"/a..b", b"/...", b"/.well-known/x", b"/a/b..", b"/%2e.x"])
+def test_dots_in_names_are_no_dot_segments(watched: Watched, path: bytes) -> None:
+    """A segment that has other characters as well is a name."""
+    status, _, _ = watched.response(b"GET %b HTTP/1.1" % path)
+    assert status == 401
+
+
 def test_two_authorization_fields_are_a_bad_request(watched: Watched) -> None:
     """A good credential beside another one is 400, and its nonce is not taken."""
     ours = f"Authorization: {written('AAAA')}".encode()

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["FieldValues", "SignedRequest", "is_method", "is_signable", "mapped_path", "split_target"]
+__all__ = [
+    "FieldValues",
+    "SignedRequest",
+    "has_dot_segments",
+    "is_method",
+    "is_signable",
+    "mapped_path",
+    "split_target",
+]
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+from urllib.parse import unquote
 
 from ..errors import ArgumentError
 
@@ -17,6 +26,8 @@ _METHOD = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]+")
 # Section 3: never signed, because the target is not a path of the origin (CONNECT) or is answered by
 # whoever is on the way (TRACE).
 _UNSIGNED_METHODS = frozenset({"CONNECT", "TRACE"})
+
+_DOTS = frozenset({".", ".."})  # the dot segments of RFC 3986 section 3.3
 
 
 class FieldValues(Protocol):
@@ -93,6 +104,18 @@ def is_signable(method: str, path: str) -> bool:
         False for CONNECT, TRACE and ``OPTIONS *``.
     """
     return method not in _UNSIGNED_METHODS and path != "*"
+
+
+def has_dot_segments(path: str) -> bool:
+    """Tell whether a path has segments that some servers remove (RFC 3986 section 5.2.4), encoded or not.
+
+    Args:
+        path: The path on the wire.
+
+    Returns:
+        True when a segment is ``.`` or ``..``.
+    """
+    return ("." in path or "%2" in path) and not _DOTS.isdisjoint(unquote(path).split("/"))
 
 
 def mapped_path(signed_path: Callable[[str], str] | None, path: str) -> str:

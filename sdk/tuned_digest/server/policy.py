@@ -10,6 +10,7 @@ __all__ = ["Policy", "Prices", "Scopes"]
 
 import copy
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Self
 from urllib.parse import unquote
@@ -28,6 +29,8 @@ _ACTIONS_BY_METHOD = {
     "DELETE": "delete",
     "POST": "create",
 }
+
+_SLASHES = re.compile("/+")
 
 Prices = Mapping[str, Work]
 
@@ -130,8 +133,9 @@ class Policy:
     def _routed(self, path: str | None) -> Policy:
         if path is None or not self._routes:
             return self
-        # Applications route by the decoded path: else a client could write a dear one in another way.
-        decoded = f"{unquote(path)}/"
+        # Applications route by the decoded path, and some take several slashes for one: else a client could
+        # write a dear path in another way. The verifier refuses dot segments.
+        decoded = _SLASHES.sub("/", f"{unquote(path)}/")
         return next((policy for prefix, policy in self._routes if decoded.startswith(prefix)), self)
 
     def _without_strangers(self) -> Policy:

@@ -31,7 +31,7 @@ from .._wire.challenge import (
 from .._wire.credentials import Credentials
 from .._wire.grammar import ACTIONS, Dialect
 from .._wire.profiles import PROFILES, Profile
-from .._wire.request import FieldValues, SignedRequest, is_method, is_signable, mapped_path
+from .._wire.request import FieldValues, SignedRequest, has_dot_segments, is_method, is_signable, mapped_path
 from .._wire.work import KINDS
 from ..errors import (
     ArgumentError,
@@ -226,6 +226,10 @@ class Verifier:
             raise bad_request("requests of this method are never signed, and so not served")
         if not request.path.startswith("/") or not request.path.isascii():
             raise bad_request("the request target is not a path")
+        if has_dot_segments(request.path):
+            raise bad_request(
+                "the path has dot segments, which servers read in different ways: send it without"
+            )
         profile, credentials = self._credentials(request)
         if credentials is None:
             raise (yield from self._challenged(request, "authorization required"))
