@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from tuned_digest import ArgumentError
+from tuned_digest.errors import StoreUnavailableError
 from tuned_digest.server import MemoryNonceStore, Verifier
 from tuned_digest.server.asgi import Message, Receive, Scope, Send, TunedDigestMiddleware
 
@@ -15,7 +16,7 @@ from tuned_digest.server.asgi import Message, Receive, Scope, Send, TunedDigestM
 class Starting(MemoryNonceStore):
     """A store that notes where it is started, and may refuse."""
 
-    def __init__(self, problem: str = "") -> None:
+    def __init__(self, problem: Exception | None = None) -> None:
         super().__init__()
         self.problem = problem
         self.threads: list[int] = []
@@ -23,8 +24,8 @@ class Starting(MemoryNonceStore):
     def start(self) -> None:
         """Note the thread, and refuse."""
         self.threads.append(threading.get_ident())
-        if self.problem:
-            raise ArgumentError(self.problem)
+        if self.problem is not None:
+            raise self.problem
 
 
 class StartingAsync:
@@ -84,8 +85,19 @@ def test_a_store_that_may_block_is_started_in_a_thread() -> None:
 @pytest.mark.parametrize("make", [lambda store: store, StartingAsync])
 def test_an_application_does_not_start_on_a_store_that_cannot_serve(make: Callable[[Starting], Any]) -> None:
     """The server is told why, and ends: the application is not called."""
-    sent = lived(make(Starting("the store is not what it should be")))
+    sent = lived(make(Starting(ArgumentError("the store is not what it should be"))))
     assert sent == [{"type": "lifespan.startup.failed", "message": "the store is not what it should be"}]
+
+
+@pytest.mark.parametrize("make", [lambda store: store, StartingAsync])
+def test_an_application_starts_while_its_store_is_away(
+    make: Callable[[Starting], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A store that may be back soon is logged: a worker started meanwhile answers with 503 until then."""
+    assert lived(make(Starting(StoreUnavailableError("cannot reach the store")))) == STARTED
+    assert [record.message for record in caplog.records] == [
+        "requests are answered with 503: cannot reach the store"
+    ]
 
 
 def test_a_store_without_a_start_needs_none() -> None:

@@ -176,10 +176,16 @@ class Verifier:
     def start(self) -> Steps[None]:
         """Check, when the application starts, that the store can serve.
 
+        A store that is unavailable now is logged, and no reason not to start: a worker that is started while
+        Redis is away answers with 503 until Redis is back.
+
         Raises:
-            TunedDigestError: If it cannot.
+            TunedDigestError: If the store will not serve without somebody's help.
         """
-        yield from self._effects.start()
+        try:
+            yield from self._effects.start()
+        except StoreUnavailableError as error:
+            self._note_store(error)
 
     def counters(self) -> Counters:
         """Count what was done since this object was made, in this process.
