@@ -2,12 +2,14 @@
 
 import multiprocessing
 import os
+import random
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,19 +38,31 @@ BITE = 256
 SAMPLE = 25
 """One of so many nonces is taken where all should be there: each costs a write to the disk."""
 
+PAGES = 256
+"""Pages of a file of 1 MiB."""
+
+MIB = 1024 * 1024
+"""Bytes."""
+
 Open = Callable[..., SQLiteNonceStore]
 
 WORKER = """
 import sys
-from tests.test_sqlite_store import CREATE, NEXT
+from tuned_digest.server import Grant
+from tuned_digest.server.stores import _sqlite_file
 from tuned_digest.server.stores.sqlite import SQLiteNonceStore
 
-store = SQLiteNonceStore(sys.argv[1], busy_timeout=30)
+_sqlite_file._LOG_SIZE = 2**18  # the log is moved into the file all the time
+path, worker, grant = sys.argv[1:]
+store, grant, number = SQLiteNonceStore(path, busy_timeout=30), Grant.decode(bytes.fromhex(grant)), 0
 while True:
-    kept, taken = store.issue(NEXT, CREATE)
+    kept, taken = store.issue(grant, grant)
     print("kept", kept, flush=True)
     assert store.take(taken)
     print("taken", taken, flush=True)
+    number += 1
+    assert store.spend(f"{worker}/{number}", 3600)
+    print("spent", f"{worker}/{number}", flush=True)
 """
 
 
@@ -72,14 +86,21 @@ def opened(path: Path) -> Iterator[Open]:
         store.close()
 
 
+def asked(path: Path, query: str) -> Any:
+    """Ask a connection of its own for one value."""
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(query).fetchone()[0]
+
+
 def count(path: Path, table: str) -> int:
     """Count the rows of a table."""
-    connection = sqlite3.connect(path)
-    try:
-        rows: int = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-    finally:
-        connection.close()
+    rows: int = asked(path, f"SELECT count(*) FROM {table}")
     return rows
+
+
+def log_size(path: Path) -> int:
+    """Give the size of the -wal file, bytes."""
+    return path.with_name("nonces.db-wal").stat().st_size
 
 
 def of(number: int, grant: Grant = NEXT) -> Grant:
@@ -87,23 +108,48 @@ def of(number: int, grant: Grant = NEXT) -> Grant:
     return replace(grant, identity=f"{number:043}")
 
 
-def fill_with_spent(path: Path, max_mib: int) -> None:
-    """Remember further names, until the file has no room for one."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    (page_size,) = connection.execute("PRAGMA page_size").fetchone()
-    connection.execute(f"PRAGMA max_page_count = {max_mib * 2**20 // page_size}")
-    size = 1024
-    while size:
-        rows = [(os.urandom(16), 2**60) for _ in range(size)]
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.executemany("INSERT INTO spent VALUES (?, ?)", rows)
-            connection.execute("COMMIT")
-        except sqlite3.OperationalError:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            size //= 2
-    connection.close()
+def fill(store: SQLiteNonceStore, path: Path, pages: int = PAGES) -> list[str]:
+    """Issue next nonces, each to another key, until the file has so many pages."""
+    nonces: list[str] = []
+    while asked(path, "PRAGMA page_count") < pages:
+        nonces += store.issue(*(of(len(nonces) + number) for number in range(100)))
+    return nonces
+
+
+def fill_with_names(path: Path, pages: int) -> None:
+    """Spend names without end, until the file has so many pages."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        while connection.execute("PRAGMA page_count").fetchone()[0] < pages:
+            connection.execute(
+                """WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 50)
+                INSERT INTO spent SELECT randomblob(16), 1e15 FROM n"""
+            )
+
+
+def flood(path: Path) -> int:
+    """Issue challenges, as a process of its own; give the largest size that the -wal file had, bytes."""
+    store = SQLiteNonceStore(path, busy_timeout=30, max_mib=1)
+    sizes = []
+    for _ in range(40):
+        store.issue(*[CHALLENGE] * 50)
+        sizes.append(log_size(path))
+    store.close()
+    return max(sizes)
+
+
+def working(path: Path, name: str) -> subprocess.Popen[str]:
+    """Start a process that issues, takes and spends without a pause, and says what it has done."""
+    command = [sys.executable, "-c", WORKER, str(path), name, NEXT.encode().hex()]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def said(worker: subprocess.Popen[str], lines: int) -> list[list[str]]:
+    """Kill a process once it has said so many lines, and give all that it said."""
+    with worker:
+        assert worker.stdout is not None
+        words = [worker.stdout.readline().split() for _ in range(lines)]
+        worker.kill()
+        return words + [line.split() for line in worker.stdout if line.endswith("\n")]
 
 
 def take_all(path: Path, nonces: list[str]) -> list[str]:
@@ -156,20 +202,22 @@ class TestSharing:
         assert len(set(epochs)) == 1
         assert None not in epochs
 
-    @pytest.mark.parametrize("lines", [1, 40, 101])
-    def test_nothing_is_lost_when_a_process_is_killed(self, path: Path, opened: Open, lines: int) -> None:
-        """What a killed process said it took is taken, and what it said it issued is kept."""
-        with subprocess.Popen(
-            [sys.executable, "-c", WORKER, path], stdout=subprocess.PIPE, text=True
-        ) as worker:
-            assert worker.stdout is not None
-            said = [worker.stdout.readline().split() for _ in range(lines)]
-            worker.kill()
-            said += [line.split() for line in worker.stdout if line.endswith("\n")]
-        store = opened()
-        assert len(said) >= lines
-        for what, nonce in said:
-            assert (store.take(nonce) is not None) == (what == "kept")
+    def test_nothing_is_lost_when_processes_are_killed(self, path: Path, opened: Open) -> None:
+        """What killed processes said they took or spent stays so, and what they said they issued is kept."""
+        chance = random.Random(9)
+        for number in range(3):
+            one, other = working(path, f"{number}a"), working(path, f"{number}b")
+            words = [said(one, chance.randrange(1, 100))]
+            store = opened()
+            assert store.take(*store.issue(NEXT)) == NEXT  # at once, though it may have died holding a lock
+            words.append(said(other, chance.randrange(1, 100)))
+            for what, name in [pair for pairs in words for pair in pairs[-SAMPLE * 2 :]]:
+                if what == "spent":
+                    assert store.spend(name, 3600) is None
+                else:
+                    assert (store.take(name) is not None) == (what == "kept")
+            store.close()
+        assert asked(path, "PRAGMA integrity_check") == "ok"
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
     @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -294,45 +342,68 @@ class TestRoom:
         assert path.stat().st_size <= 1024 * 1024
 
     def test_a_key_that_has_much_makes_room_for_itself(self, path: Path, opened: Open) -> None:
-        """In a full file a key with many next nonces loses its own oldest when it calls, and no other's."""
+        """In a full file a key with many next nonces loses its oldest, and others lose no older ones."""
         clock = Clock()
         store = opened(clock=clock, max_mib=1, quota=10**6)
-        kept = store.issue(*map(of, range(1000)))
+        kept = fill(store, path, PAGES // 2)
         clock.now = 1
         (first,) = store.issue(NEXT)
         latest: list[str] = []
         for clock.now in range(2, 102):
-            latest = store.issue(*[NEXT] * 100)
+            latest = store.issue(*[NEXT] * 50)
         assert store.take(first) is None
         assert all(map(store.take, latest[::SAMPLE]))
         assert all(map(store.take, kept[::SAMPLE]))
-        store.close()
-        assert path.stat().st_size <= 1024 * 1024
 
-    def test_a_full_file_of_many_keys_loses_the_oldest(self, path: Path, opened: Open) -> None:
-        """Where everybody has little the oldest next nonces go, and nobody is refused."""
+    @pytest.mark.parametrize("grant", [NEXT, CHALLENGE])
+    def test_the_oldest_next_nonces_make_room(self, path: Path, opened: Open, grant: Grant) -> None:
+        """A file full of other keys' next nonces loses their oldest, and serves everybody."""
         clock = Clock()
         store = opened(clock=clock, max_mib=1)
-        issued = []
-        for clock.now in range(100):
-            issued.append(store.issue(*(of(100 * clock.now + number) for number in range(100))))
-        assert store.take(issued[0][0]) is None
-        assert all(map(store.take, issued[-1][::SAMPLE]))
-        assert store.issue(CHALLENGE)
-        store.close()
-        assert path.stat().st_size <= 1024 * 1024
+        fill(store, path, PAGES // 2)
+        clock.now = 1
+        latest = fill(store, path)
+        clock.now = 2
+        issued = [store.issue(grant)[0] for _ in range(BITE)]
+        assert all(map(store.take, issued[::SAMPLE]))
+        assert all(map(store.take, latest[::SAMPLE]))
+
+    def test_a_flood_of_challenges_costs_few_next_nonces(self, path: Path, opened: Open) -> None:
+        """Challenges without end take a few bites of a file full of next nonces, and then their own."""
+        store = opened(max_mib=1)
+        kept = fill(store, path)
+        for _ in range(100):
+            store.issue(*[CHALLENGE] * 100)
+        left = count(path, "grants WHERE expiry > (SELECT min(expiry) + 80000000 FROM grants)")
+        lost = len(kept) - left  # of next nonces, which are good for longer
+        assert 0 < lost <= 8 * BITE
+
+    def test_what_is_stale_makes_room_first(self, path: Path, opened: Open) -> None:
+        """A full file drops nothing that is good while something is stale."""
+        clock = Clock()
+        store = opened(clock=clock, max_mib=1)
+        fill(store, path)
+        store.spend("a", 86400)
+        clock.now = 86399.0
+        challenge = store.issue(CHALLENGE)
+        clock.now = 86400.0
+        kept = [nonce for _ in range(20) for nonce in store.issue(*[NEXT] * 50)]
+        assert all(map(store.take, [*challenge, *kept[::SAMPLE]]))
 
     def test_a_spent_name_is_never_dropped(self, path: Path, opened: Open) -> None:
-        """A file full of spent names refuses to remember more and to issue, and has forgotten nothing."""
+        """A file full of spent names refuses to remember or to issue more, and has forgotten none."""
         store = opened(max_mib=1)
+        names = [str(number) for number in range(20)]
         epoch = store.spend("a", 60)
-        fill_with_spent(path, 1)
+        assert {store.spend(name, 60) for name in names} == {epoch}
+        fill(store, path, 20)
+        fill_with_names(path, PAGES - 4)
         with pytest.raises(StoreUnavailableError, match="is full: give a larger max_mib"):
-            [store.spend(f"more {number}", 60) for number in range(1000)]
-        with pytest.raises(StoreUnavailableError, match="is full: give a larger max_mib"):
+            sum(store.spend(f"more {number}", 60) == epoch for number in range(3000))
+        assert count(path, "grants") == 0
+        with pytest.raises(StoreUnavailableError, match="is full"):
             store.issue(*[NEXT] * 1000)
-        assert store.spend("a", 60) is None
-        assert epoch is not None
+        assert {store.spend(name, 60) for name in names} == {None}
 
     def test_challenges_make_room_for_spent_names(self, opened: Open) -> None:
         """A flood of challenges keeps no name from being remembered."""
@@ -354,25 +425,75 @@ class TestLog:
             largest = max(largest, os.stat(f"{path}-wal").st_size)  # noqa: PTH116
         assert 64 * 1024 < largest < 512 * 1024
 
-    def test_a_log_that_another_process_writes_is_left_for_later(
+    def test_processes_that_never_pause_do_not_make_it_grow(self, path: Path, opened: Open) -> None:
+        """The -wal file has little more than 4 MiB while several processes write as fast as they can."""
+        opened(max_mib=1).start()
+        with processes(3) as pool:
+            assert max(pool.map(flood, [path] * 3)) < 8 * MIB
+
+    def test_nobody_writes_while_it_is_moved_into_the_file(
         self, path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """While somebody else has the lock for writing, or the disk fails, what was asked for is done."""
-        monkeypatch.setattr(_sqlite_file, "_LOG_SIZE", 0)
+        """A checkpoint has the lock for writing: otherwise a SQLite before 3.51.3 could damage the file."""
+        statements: list[str] = []
+        refused: list[str] = []
+        connect = sqlite3.connect
+
+        def watch(statement: str) -> None:
+            statements.append(statement)
+            if "wal_checkpoint" in statement:
+                with closing(connect(path, timeout=0, isolation_level=None)) as writer:
+                    try:
+                        writer.execute("BEGIN IMMEDIATE")
+                    except sqlite3.OperationalError as error:
+                        refused.append(str(error))
+
+        def connected(path: str, **options: Any) -> sqlite3.Connection:
+            connection: sqlite3.Connection = connect(path, **options)
+            connection.set_trace_callback(watch)
+            return connection
+
+        monkeypatch.setattr(sqlite3, "connect", connected)
+        monkeypatch.setattr(_sqlite_file, "_LOG_SIZE", MIB)
+        store = opened()
+        for _ in range(10):
+            store.issue(*[CHALLENGE] * 300)
+        assert "PRAGMA wal_autocheckpoint = 0" in statements
+        assert refused
+        assert refused == ["database is locked"] * sum("wal_checkpoint" in one for one in statements)
+
+    def test_who_reads_for_long_makes_the_store_unavailable(self, path: Path, opened: Open) -> None:
+        """The -wal file that a reader keeps from being shortened grows by max_mib, until the reader ends."""
+        store = opened(max_mib=1)
+        store.start()
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM meta").fetchone()
+            with pytest.raises(StoreUnavailableError, match="is read by another program"):
+                sum(len(store.issue(*[CHALLENGE] * 50)) for _ in range(1000))
+            assert 5 * MIB < log_size(path) < 7 * MIB
+            with pytest.raises(StoreUnavailableError, match="is read by another program"):
+                store.take("A" * 43)
+        assert store.take(*store.issue(NEXT)) == NEXT
+        assert log_size(path) <= 4 * MIB
+
+    def test_whoever_holds_it_is_waited_for(self, path: Path, opened: Open) -> None:
+        """A long -wal file and a writer that does not end: unavailable when the deadline has passed."""
+        store = opened(max_mib=1, busy_timeout=0.02)
+        store.start()
+        os.truncate(path.with_name("nonces.db-wal"), 4 * MIB + 1)
+        with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreUnavailableError, match="in use for longer than busy_timeout"):
+                store.issue(NEXT)
+        assert store.take(*store.issue(NEXT)) == NEXT
+
+    def test_it_may_have_been_removed(self, path: Path, opened: Open) -> None:
+        """A -wal file that somebody removed under a running server causes no error of another kind."""
         store = opened()
         store.start()
-        writing = sqlite3.connect(path, isolation_level=None)
-        writing.execute("BEGIN IMMEDIATE")
-        file = store._file.get()
-        connection = file._connection
-        assert connection is not None
-        file._empty_log(connection)
-        assert not connection.in_transaction
-        writing.execute("ROLLBACK")
-        writing.close()
-        monkeypatch.setattr(file, "_connected", lambda: (_ for _ in ()).throw(sqlite3.OperationalError("no")))
-        assert store.issue(NEXT)
-        assert not connection.in_transaction
+        path.with_name("nonces.db-wal").unlink()
+        assert store.take(*store.issue(NEXT)) == NEXT
 
 
 class TestFile:
@@ -536,6 +657,20 @@ class TestFile:
             return True
 
         assert file.run(work, make_room) == 2
+        file.close()
+
+    def test_a_full_disk_is_not_mended_by_dropping(self, path: Path) -> None:
+        """Where not even dropping finds room, that is tried once."""
+        file = SQLiteFile(str(path), max_mib=1, busy_timeout=30, make_epoch=lambda: "e")
+        tries: list[str] = []
+
+        def write(connection: sqlite3.Connection) -> bool:
+            tries.append("")
+            return bool(connection.execute("INSERT INTO spent VALUES (zeroblob(2000000), 0)"))
+
+        with pytest.raises(StoreUnavailableError, match="make room on the disk"):
+            file.run(write, write)
+        assert len(tries) == 2
         file.close()
 
     def test_a_nonce_drawn_twice_is_an_error(self, opened: Open) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["SQLiteFile"]
 
-import contextlib
 import errno
 import os
 import sqlite3
@@ -34,13 +33,16 @@ _SCHEMA = (
 )
 _BEGIN_EPOCH = "INSERT INTO meta (epoch) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM meta)"
 _MIB = 1024 * 1024  # bytes
-_LOG_SIZE = 4 * _MIB  # as SQLite itself, whose pages have 4 KiB, of which it lets 1,000 come together
+# Bytes of the -wal file beyond which its content is moved into the file: about SQLite's own 1,000 pages
+# (sqlite.org/wal.html, section 3.1).
+_LOG_SIZE = 4 * _MIB
 # Seconds between two tries while another process writes, which takes it about 0.0004. SQLite itself waits up
 # to 0.1, and so finds the file free too seldom: with 4 busy processes about one call in 2,000 took a second.
 _PAUSE = 0.001
 
 _IN_USE = "was in use for longer than busy_timeout: does a shell, a backup or a stopped process hold it?"
 _DAMAGED = "is damaged, or no SQLite database: stop the server, and remove it and its -wal and -shm files"
+_IS_READ = "is read by another program, which keeps its -wal file from being shortened: end that program"
 _NO_RIGHT = "cannot be opened for writing: make its directory, and let the server write to both"
 _PROBLEMS = {
     sqlite3.SQLITE_BUSY: _IN_USE,
@@ -52,7 +54,8 @@ _PROBLEMS = {
     sqlite3.SQLITE_READONLY: _NO_RIGHT,
     sqlite3.SQLITE_PERM: _NO_RIGHT,
 }
-_PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL})
+_LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_PASSING = _LOCKED | {sqlite3.SQLITE_FULL}
 _MISTAKES = frozenset(
     {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
 )
@@ -64,7 +67,8 @@ class SQLiteFile:
 
     Args:
         path: The file, absolute.
-        max_mib: Its largest size, MiB.
+        max_mib: Its largest size, MiB. The ``-wal`` file beside it is shortened when it has more than 4 MiB.
+            While another program keeps that from being done, it may have ``max_mib`` more.
         busy_timeout: Seconds to wait for other threads and processes.
         make_epoch: Makes the epoch of a new file.
     """
@@ -78,7 +82,7 @@ class SQLiteFile:
         self._make_epoch = make_epoch
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        self._checkpointer: sqlite3.Connection | None = None
+        self._guard: sqlite3.Connection | None = None
 
     def run(self, work: _Work[T], make_room: _Work[bool] = lambda connection: False) -> T:
         """Run statements; a transaction that they begin is committed, or undone on an error.
@@ -113,50 +117,41 @@ class SQLiteFile:
             self._close()
 
     def _run(self, work: _Work[T], make_room: _Work[bool], deadline: float) -> T:
-        full: sqlite3.Error | None = None
         while True:
             try:
-                connection = self._connection = self._connection or self._opened()
-                if full is not None and not make_room(connection):
-                    raise StoreUnavailableError(self._explained(full))
-                full = None
-                with connection:
-                    answer = work(connection)
-                self._empty_log(connection)
-                return answer
+                self._connection = self._connection or self._opened()
+                self._shorten_log(self._connection)
+                return _run_with_room(self._connection, work, make_room, deadline)
             except sqlite3.Error as error:
-                if _code(error) not in _PASSING or time.monotonic() >= deadline:
+                if _code(error) not in _LOCKED or time.monotonic() >= deadline:
                     raise
-                if _code(error) == sqlite3.SQLITE_FULL:
-                    full = error
-                else:  # also where room was to be made, which is then tried again
-                    time.sleep(_PAUSE)
+                time.sleep(_PAUSE)
 
-    def _empty_log(self, connection: sqlite3.Connection) -> None:
-        """Write what a large ``-wal`` file holds into the file, so that the next writer begins it anew.
+    def _shorten_log(self, connection: sqlite3.Connection) -> None:
+        """Move the content of a long -wal file into the file, so that the next write begins the log anew.
 
-        Nobody writes meanwhile: before 3.51.3 SQLite may lose what is written during a checkpoint
-        (sqlite.org/wal.html#walresetbug), so its own checkpoints are off, and this one takes the lock for
-        writing first. Where another process has it, a later call does this.
+        A second connection keeps writers out meanwhile. Otherwise a checkpoint never catches up with writers
+        that do not pause, and the log has no bound. And before SQLite 3.51.3 a commit that begins the log
+        anew during a checkpoint can damage the file (sqlite.org/wal.html, "The WAL Reset Bug"). SQLite's own
+        checkpoints keep nobody out, and are therefore turned off.
         """
-        try:
-            if os.stat(f"{self._path}-wal").st_size <= _LOG_SIZE:  # noqa: PTH116  # a tenth of a Path's time
-                return
-            connection.execute("BEGIN IMMEDIATE")
-        except (OSError, sqlite3.Error):
+        size = _size(f"{self._path}-wal")
+        if size <= _LOG_SIZE:
             return
+        guard = self._guard = self._guard or _connected(self._path)
+        guard.execute("BEGIN IMMEDIATE")
         try:
-            with contextlib.suppress(sqlite3.Error):  # what was asked for is done
-                self._checkpointer = self._checkpointer or self._connected()
-                self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            is_busy, pages, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         finally:
-            connection.execute("ROLLBACK")
+            guard.rollback()
+        if (is_busy or moved < pages) and size > _LOG_SIZE + self._max_mib * _MIB:
+            raise StoreUnavailableError(f"{self._path} {_IS_READ}")
 
     def _close(self) -> None:
-        for connection in (self._checkpointer, self._connection):
+        for connection in (self._guard, self._connection):
             if connection is not None:
                 connection.close()
-        self._checkpointer = self._connection = None
+        self._guard = self._connection = None
 
     def _opened(self) -> sqlite3.Connection:
         if sqlite3.sqlite_version_info < _OLDEST:
@@ -164,17 +159,12 @@ class SQLiteFile:
                 f"SQLiteNonceStore needs SQLite 3.35 or later, and this Python has {sqlite3.sqlite_version}"
             )
         _create_private(self._path)
-        connection = self._connected()
+        connection = _connected(self._path)
         try:
             self._prepare(connection)
         except BaseException:
             connection.close()
             raise
-        return connection
-
-    def _connected(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA wal_autocheckpoint = 0")
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -183,7 +173,8 @@ class SQLiteFile:
         if mode != "wal":
             raise ArgumentError(f"{self._path} cannot be in WAL mode: give a path on a disk of this machine")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA journal_size_limit = 0")  # whoever begins the log anew cuts it short
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute(f"PRAGMA journal_size_limit = {_LOG_SIZE}")  # cuts a log that begins anew
         (page_size,) = connection.execute("PRAGMA page_size").fetchone()
         connection.execute(f"PRAGMA max_page_count = {self._max_mib * _MIB // page_size}")
         with connection:
@@ -205,6 +196,30 @@ class SQLiteFile:
 
     def _explained(self, error: sqlite3.Error) -> str:
         return f"{self._path} {_PROBLEMS.get(_code(error), 'could not be read or written')} ({error})"
+
+
+def _run_with_room(
+    connection: sqlite3.Connection, work: _Work[T], make_room: _Work[bool], deadline: float
+) -> T:
+    while True:
+        try:
+            with connection:
+                return work(connection)
+        except sqlite3.Error as error:
+            is_late = time.monotonic() >= deadline
+            if _code(error) != sqlite3.SQLITE_FULL or is_late or not make_room(connection):
+                raise
+
+
+def _connected(path: str) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116  # a Path takes ten times as long
+    except OSError:
+        return 0
 
 
 def _create_private(path: str) -> None:

@@ -8,7 +8,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from blake3 import blake3
@@ -26,19 +26,21 @@ _OWNER_SIZE = 8  # bytes, an integer of SQLite's; two owners of one number share
 _LONGEST = 10**9  # seconds, 31 years
 
 _SWEPT = 16  # stale rows that a call removes: several times what it adds
-# Rows dropped when the file is full. In grants_by_owner they are neighbours, about 110 to a page of 4 KiB, so
-# that a bite frees a page; in the table they are scattered.
+# Rows dropped at once when the file is full. In grants_by_owner they are neighbours, about 110 to a page of
+# 4 KiB, so that a whole bite frees a page; in the table they are scattered.
 _BITE = 256
 
 _SWEEP = """DELETE FROM {table} WHERE key IN
     (SELECT key FROM {table} WHERE expiry <= ? ORDER BY expiry LIMIT ?)"""
 _SWEEP_GRANTS = _SWEEP.format(table="grants")
 _SWEEP_SPENT = _SWEEP.format(table="spent")
-_HOLDS = "SELECT 1 FROM grants WHERE owner = ? LIMIT 1 OFFSET ?"
-_DROP_OLDEST = """DELETE FROM grants WHERE key IN
-    (SELECT key FROM grants WHERE owner = ? ORDER BY expiry LIMIT ?)"""
-_DROP_OLDEST_OF_ALL = """DELETE FROM grants WHERE key IN
-    (SELECT key FROM grants ORDER BY expiry LIMIT ?)"""
+# Of an owner that has two bites: its latest nonces stay, which it is about to use.
+_DROP_OLDEST_OF = """DELETE FROM grants WHERE key IN
+    (SELECT key FROM grants WHERE owner = ?1 ORDER BY expiry LIMIT ?2)
+    AND EXISTS (SELECT 1 FROM grants WHERE owner = ?1 LIMIT 1 OFFSET 2 * ?2 - 1)"""
+_DROP_OLDEST_BUT = """DELETE FROM grants WHERE key IN
+    (SELECT key FROM grants WHERE owner <> ? ORDER BY expiry LIMIT ?)"""
+_DROP_OLDEST = "DELETE FROM grants WHERE key IN (SELECT key FROM grants ORDER BY expiry LIMIT ?)"
 _DROP_BEYOND = """DELETE FROM grants WHERE key IN
     (SELECT key FROM grants WHERE owner = ? ORDER BY expiry DESC LIMIT ? OFFSET ?)"""
 _PUT = "INSERT INTO grants (key, owner, expiry, encoded) VALUES (?, ?, ?, ?)"
@@ -55,9 +57,10 @@ class SQLiteNonceStore:
     it. Never put an older copy of the file in place: nonces that were taken since would be good again. Delete
     the file instead, and its ``-wal`` and ``-shm`` files, while no process has it open.
 
-    A full file loses the oldest nonces of challenges, then those of a key that has many next nonces, when
-    that key calls, then the oldest of all. Spent names are never dropped: while they fill the file, nothing
-    is issued or spent.
+    A full file drops what is stale. If nothing is, it drops the oldest challenges. If there are only a few
+    hundred challenges, it drops the oldest next nonces: those of the key that calls if it has many, else of
+    all keys. A client that loses a nonce is challenged once more. Spent names are never dropped: a file full
+    of them is unavailable.
 
     Args:
         path: The file, on a disk of this machine: WAL mode does not work over a network. It is made, private
@@ -67,7 +70,8 @@ class SQLiteNonceStore:
         challenge_lifetime: Seconds the nonce of a challenge is good for: longer than the dearest work.
         quota: Next nonces kept for one key and scope; beyond it the key's own oldest go.
         max_mib: Largest size of the file, MiB; a GiB holds about 7 million nonces. The ``-wal`` file comes on
-            top: it is emptied when it has 4 MiB, and seldom has more than twice as many.
+            top: 4 MiB, and one call of each process. While another program reads the file for long (a shell,
+            a backup), it can have ``max_mib`` more; then the store is unavailable until that program ends.
         busy_timeout: Seconds to wait for other threads and processes before the store is unavailable.
         clock: Gives seconds since the epoch, the same in all processes.
         randomness: Gives that many random bytes.
@@ -154,7 +158,7 @@ class SQLiteNonceStore:
                     connection.execute(_DROP_BEYOND, (row[1], _SWEPT, self._quota - 1))
                 connection.execute(_PUT, row)
 
-        owners = dict.fromkeys([self._challenges, *(row[1] for row in rows)])
+        owners = list(dict.fromkeys([self._challenges, *(row[1] for row in rows)]))
         self._file.get().run(put, lambda connection: _has_dropped(connection, now, owners))
         return nonces
 
@@ -218,16 +222,13 @@ class SQLiteNonceStore:
         return blake3(self._namespace + f"{kind} {text}".encode("utf-8", "surrogatepass")).digest(size)
 
 
-def _has_dropped(connection: sqlite3.Connection, now: float, owners: Iterable[int]) -> bool:
-    """Drop a bite of what is stale, else of the oldest of the first owner that has a whole one, or of all."""
+def _has_dropped(connection: sqlite3.Connection, now: float, owners: Sequence[int]) -> bool:
+    """Drop a bite of the first kind there is; the first owner is that of challenges."""
     stale = (_milliseconds(now), _BITE)
-    if sum(connection.execute(sweep, stale).rowcount for sweep in (_SWEEP_GRANTS, _SWEEP_SPENT)):
-        return True
-    for owner in owners:
-        if connection.execute(_HOLDS, (owner, _BITE - 1)).fetchone():
-            connection.execute(_DROP_OLDEST, (owner, _BITE))
-            return True
-    return connection.execute(_DROP_OLDEST_OF_ALL, (_BITE,)).rowcount > 0
+    drops: list[tuple[str, tuple[int, ...]]] = [(_SWEEP_GRANTS, stale), (_SWEEP_SPENT, stale)]
+    drops += [(_DROP_OLDEST_OF, (owner, _BITE)) for owner in owners]
+    drops += [(_DROP_OLDEST_BUT, (owners[0], _BITE)), (_DROP_OLDEST, (_BITE,))]
+    return any(connection.execute(statement, values).rowcount for statement, values in drops)
 
 
 def _milliseconds(seconds: float) -> int:
