@@ -206,14 +206,14 @@ class _NotedPolicy(Policy):
     def select(self, path: str | None, identity: str | None, account: object) -> Policy:
         return self._inner.select(path, identity, account)
 
-    def demanded(self, work: Work) -> None:
-        self._inner.demanded(work)
+    def demanded(self, work: Work, *, is_known: bool = True) -> None:
+        self._inner.demanded(work, is_known=is_known)
 
-    def checked(self, work: Work, seconds: float) -> None:
-        self._inner.checked(work, seconds)
+    def checked(self, work: Work, seconds: float, *, is_known: bool = True) -> None:
+        self._inner.checked(work, seconds, is_known=is_known)
 
-    def failed(self, work: Work) -> None:
-        self._inner.failed(work)
+    def failed(self, work: Work, *, is_known: bool = True) -> None:
+        self._inner.failed(work, is_known=is_known)
 
     def action(self, method: str, path: str) -> str | Awaitable[str]:
         self._note("classify")

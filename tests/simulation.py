@@ -69,10 +69,10 @@ class Law(Protocol):
         """The least work accepted."""
         ...
 
-    def demanded(self, work: Work) -> None:
+    def demanded(self, work: Work, *, is_known: bool = True) -> None:
         """A request asks for its check."""
 
-    def checked(self, work: Work, seconds: float) -> None:
+    def checked(self, work: Work, seconds: float, *, is_known: bool = True) -> None:
         """A check has ended."""
 
 

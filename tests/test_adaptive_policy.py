@@ -482,6 +482,35 @@ def besieged(law: Callable[[Callable[[], float]], Law], *, cores: int, until: fl
     return simulation
 
 
+def test_junk_that_is_never_checked_does_not_raise_the_price() -> None:
+    """Strangers' requests that are shed, or left, count as those that were checked: these failed."""
+    driven = Driven()
+    driven.period(checked=200)
+    for _ in range(10_000):
+        driven.policy.demanded(READ, is_known=False)
+    assert driven.period(demanded=50, checked=200) == 1
+    for _ in range(33):
+        driven.policy.demanded(READ, is_known=False)
+        driven.policy.checked(READ, SECONDS, is_known=False)
+        driven.policy.failed(READ, is_known=False)
+    for _ in range(10_000):
+        driven.policy.demanded(READ, is_known=False)
+    assert driven.period(demanded=50, checked=167) == 1
+
+
+def test_strangers_who_pay_raise_the_price() -> None:
+    """Strangers' requests count as far as those that were checked had done their work."""
+    driven = Driven()
+    driven.period(checked=200)
+    for _ in range(600):
+        driven.policy.demanded(READ, is_known=False)
+    for number in range(200):
+        driven.policy.checked(READ, SECONDS, is_known=False)
+        if number % 2:
+            driven.policy.failed(READ, is_known=False)
+    assert driven.period(checked=0) > 1
+
+
 def test_the_price_settles_where_the_requests_fit() -> None:
     """It rises until so few requests are paid for that the server could check them at the base price."""
     simulation = besieged(MAKERS["adaptive"], cores=4, until=900)
@@ -494,10 +523,10 @@ def test_the_price_settles_where_the_requests_fit() -> None:
 class OwnPrice(AdaptivePolicy):
     """Count demand at the price that is paid, as Tor's law does."""
 
-    def demanded(self, work: Work) -> None:
+    def demanded(self, work: Work, *, is_known: bool = True) -> None:
         """Count a request."""
         if work.reaches(self.price("read")[ARGON]):
-            self._tally.demand += self._works.weight(work)
+            self._tally.of(is_known).demand += self._works.weight(work)
 
 
 def test_demand_at_its_own_price_would_never_fall() -> None:

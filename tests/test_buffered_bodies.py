@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import anyio
 import anyio.lowlevel
@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from tuned_digest.errors import ArgumentError, RequestRejectedError
 from tuned_digest.server.bodies import BufferedBody, ClientGoneError
-from tuned_digest.server.spools import BodyLimits, BodyRoom, process_room
+from tuned_digest.server.spools import BodyLimits, BodyRoom, Spool, process_room
 
 from .working import BACKENDS
 
@@ -517,3 +517,21 @@ def test_a_process_has_one_room(run: Callable[..., Any]) -> None:
             assert process_room().total == before
 
     run(main)
+
+
+def test_a_body_that_is_closed_while_its_file_is_written_is_counted_once(tmp_path: Path) -> None:
+    """Whoever does not wait for the disk, as a task that asyncio cancels, leaves no count behind."""
+    room, limits = BodyRoom(), BodyLimits(spool_dir=tmp_path)
+    spool = Spool(limits, room)
+    spool.add(b"12345")
+
+    class Closing(io.BytesIO):
+        def write(self, piece: Any, /) -> int:
+            spool._file = None  # the file outlives the close, as a write under way does
+            spool.close()
+            return super().write(piece)
+
+    spool._file = file = cast("Any", Closing())
+    spool.write()
+    assert (room.memory, room.total) == (0, 0)
+    assert file.closed

@@ -168,6 +168,27 @@ class TestQueue:
         queue = failing
         assert order() == "rsps"
 
+    def test_who_presents_junk_goes_behind_strangers_at_once(self) -> None:
+        """With its first wrong hash the checks that an identity has waiting are a stranger's too."""
+        queue, story = CheckQueue(places=1), list[str]()
+
+        def fail() -> None:
+            story.append("p")
+            raise ProofError("no")
+
+        queue.submit(check(nothing, "p")).result(PATIENCE)
+        assert queue.has_proved("p")
+        held = Held()
+        futures = [queue.submit(check(held, "first"))]
+        futures += [queue.submit(check(fail, "p", "192.0.2.1")) for _ in range(2)]
+        futures.append(queue.submit(check(lambda: story.append("s"), "s", "192.0.2.2")))
+        held.released.set()
+        for future in futures:
+            future.exception(PATIENCE)
+        assert story == ["p", "s", "p"]
+        assert not queue.has_proved("p")
+        assert (queue.running, queue.waiting) == (0, 0)
+
     def test_few_are_remembered_for_their_work(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of those who have proved their work the latest are remembered."""
         monkeypatch.setattr(checks, "_PROVED", 1)

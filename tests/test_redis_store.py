@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 import redis
 import redis.asyncio
@@ -22,6 +23,7 @@ from redis.retry import Retry
 from tuned_digest import ArgumentError, MissingExtraError
 from tuned_digest.errors import StoreUnavailableError
 from tuned_digest.server import Grant
+from tuned_digest.server.stores import redis as redis_store
 from tuned_digest.server.stores.redis import AsyncRedisNonceStore, RedisNonceStore
 
 from .redis_servers import PROGRAMS, TIMEOUT, Launch, RedisServer, eventually, free_port
@@ -548,3 +550,43 @@ def test_without_the_redis_package_the_extra_is_named(monkeypatch: pytest.Monkey
     with pytest.raises(MissingExtraError, match=r"tuned-digest\[redis\]") as caught:
         importlib.import_module(module)
     assert caught.value.extra == "redis"
+
+
+def test_more_calls_than_connections_wait_for_one(redis_server: RedisServer) -> None:
+    """A burst that is larger than the client's pool is served, a few at a time."""
+
+    async def burst() -> int:
+        async with redis.asyncio.Redis(
+            port=redis_server.port, socket_timeout=TIMEOUT, max_connections=2
+        ) as client:
+            store, issued = AsyncRedisNonceStore(client, namespace="burst"), list[str]()
+
+            async def issue() -> None:
+                issued.extend(await store.issue(NEXT))
+
+            async with anyio.create_task_group() as tasks:
+                for _ in range(50):
+                    tasks.start_soon(issue)
+            return len(set(issued))
+
+    assert anyio.run(burst) == 50
+
+
+def test_a_call_waits_so_long_for_a_connection(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that gets no connection in time is refused, as when the server hangs."""
+    monkeypatch.setattr(redis_store, "_PATIENCE", 0.01)
+
+    async def late() -> None:
+        async with redis.asyncio.Redis(port=redis_server.port, socket_timeout=TIMEOUT) as client:
+            store = AsyncRedisNonceStore(client, namespace="late")
+            await store.start()
+            await store.issue(NEXT)
+            assert store._places is not None
+            for _ in range(redis_store._AT_ONCE):
+                await store._places.acquire()
+            await store.take("A" * 43)
+
+    with pytest.raises(StoreUnavailableError, match="no place at the nonce store was free"):
+        anyio.run(late)

@@ -438,3 +438,15 @@ def test_no_repr_shows_a_key() -> None:
     """Keys stay out of what is printed."""
     key = secrets.token_bytes(32)
     assert repr(key)[2:20] not in repr(vars(StatelessNonceStore([key])))
+
+
+def test_an_answer_that_was_lost_is_no_epoch() -> None:
+    """A client that asks again after a lost answer learns that the name is spent: the next try is good."""
+    spent = Spent()
+    store = StatelessNonceStore([KEY], spent=spent)
+    ask, spent.spend = spent.spend, lambda name, seconds: None  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailableError, match="lost an answer"):
+        store.start()
+    spent.spend = ask  # type: ignore[method-assign]
+    store.start()
+    assert store.take(store.issue(NEXT)[0]) == NEXT

@@ -1,14 +1,18 @@
 """A store that cannot do its part: requests are refused with 503, and nothing is let through."""
 
 import logging
+import threading
 from collections.abc import Callable
 
+import anyio
+import anyio.to_thread
 import httpx
 import pytest
 
 from tuned_digest import Ed25519Signer
-from tuned_digest.errors import StoreUnavailableError
-from tuned_digest.server import Grant, MemoryNonceStore, Verifier
+from tuned_digest._runtime.drivers import run_anyio
+from tuned_digest.errors import RequestRejectedError, StoreUnavailableError
+from tuned_digest.server import Grant, IncomingRequest, MemoryNonceStore, Verifier, effects
 from tuned_digest.server.asgi import TunedDigestMiddleware
 
 from .clients import Connect
@@ -86,6 +90,55 @@ def test_a_response_goes_out_without_next_nonces() -> None:
     assert to.grant_next() != ()
 
 
+def test_the_log_says_once_that_nothing_can_be_issued(caplog: pytest.LogCaptureFixture) -> None:
+    """A store that takes and does not issue, as a full one, is logged once, and not with each request."""
+    store = Failing()
+    to = Server(store)
+    values = [written(issued(to)) for _ in range(3)]
+    store.fails_to_issue = True
+    with caplog.at_level(logging.WARNING, "tuned_digest.server"):
+        for value in values:
+            to.refusal("GET", "/a", [])
+            to.verify("GET", "/a", [value])
+            to.grant_next()
+    assert len(caplog.records) == 1
+
+
+def test_a_store_that_hangs_is_waited_for_by_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that finds all places taken is refused after a while, and takes no thread of others."""
+    monkeypatch.setattr(effects, "_STORE_THREADS", 1)
+    monkeypatch.setattr(effects, "_STORE_PATIENCE", 0.01)
+    hangs, released = threading.Event(), threading.Event()
+
+    class Hanging(MemoryNonceStore):
+        blocks = True
+
+        def issue(self, *grants: Grant) -> list[str]:
+            hangs.set()
+            assert released.wait(30)
+            return super().issue(*grants)
+
+    verifier = Verifier(Hanging(), policy=POLICY)
+    answers: list[object] = []
+
+    async def ask() -> None:
+        try:
+            await run_anyio(verifier.verify(IncomingRequest("GET", "/a"), lambda: b""))
+        except RequestRejectedError as rejection:
+            answers.append(rejection.status)
+
+    async def both() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await anyio.to_thread.run_sync(hangs.wait, 30)
+            await ask()
+            assert answers == [503]
+            released.set()
+
+    anyio.run(both)
+    assert answers == [503, 401]
+
+
 def test_the_log_says_when_the_store_fails_and_works_again(caplog: pytest.LogCaptureFixture) -> None:
     """The log has one line when the store fails, however many requests do, and one when it works again."""
     store = Failing()
@@ -99,6 +152,7 @@ def test_the_log_says_when_the_store_fails_and_works_again(caplog: pytest.LogCap
         store.fails_to_take = store.fails_to_issue = False
         for value in values:
             to.verify("GET", "/a", [value])
+            to.grant_next()
     assert [record.message for record in caplog.records] == [
         "requests are answered with 503: cannot reach nonces.example:6379",
         "the nonce store works again",

@@ -145,9 +145,11 @@ def open_store(text: str | None) -> MemoryNonceStore | SQLiteNonceStore | RedisN
     """
     if text is None:
         return MemoryNonceStore()
-    if not text.startswith(_REDIS):
-        return SQLiteNonceStore(text)
-    return _redis_store(text)
+    if text.startswith(_REDIS):
+        return _redis_store(text)
+    if "://" in text:  # it may hold a password, and is not repeated
+        raise ArgumentError("a store is a path, or a URL that begins with redis:// or rediss://")
+    return SQLiteNonceStore(text)
 
 
 def _redis_store(url: str) -> RedisNonceStore:

@@ -20,7 +20,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .._runtime.machine import usable_cores
 from ..errors import ArgumentError
@@ -142,32 +142,32 @@ class AdaptivePolicy(Policy):
         """Group the actions by price; see `Policy.scopes`."""
         return self._scaled(self._base).scopes()
 
-    def demanded(self, work: Work) -> None:
+    def demanded(self, work: Work, *, is_known: bool = True) -> None:
         """Count a request in the demand if it pays what is asked now; see `Policy.demanded`."""
         level = self.level
         with self._lock:
             base = self._works.base_of(work, level)
             if work.reaches(base.scaled(level)):
-                self._tally.demand += self._works.weight(base)
+                self._tally.of(is_known).demand += self._works.weight(base)
 
-    def checked(self, work: Work, seconds: float) -> None:
+    def checked(self, work: Work, seconds: float, *, is_known: bool = True) -> None:
         """Count a check in the capacity; see `Policy.checked`."""
         level = self.level
         with self._lock:
             weight = self._works.weight(work)
             done = min(weight, seconds * _FASTEST * self._speed)
-            self._tally.presented += weight
+            self._tally.of(is_known).presented += weight
             self._tally.done += done
             self._tally.at_base += done * self._works.base_of(work, level).effort / work.effort
             self._tally.seconds += seconds
 
-    def failed(self, work: Work) -> None:
+    def failed(self, work: Work, *, is_known: bool = True) -> None:
         """Count a request that only pretended to pay; see `Policy.failed`."""
         if work.checks_at_once or work.is_quick:  # these were never in the demand
             return
         self._close_periods()
         with self._lock:
-            self._tally.failed += self._works.weight(work)
+            self._tally.of(is_known).failed += self._works.weight(work)
 
     def _multiplied(self, prices: Prices, level: float) -> Prices:
         for work in prices.values():
@@ -197,7 +197,7 @@ class AdaptivePolicy(Policy):
             self._speed = tally.done / tally.seconds
         # What was checked, divided by the share of the time in which the places were busy.
         capacity = self._speed * self._period * self._places
-        demand = tally.demand * tally.honest
+        demand = tally.known.paying(unseen=1.0) + tally.strangers.paying(unseen=0.0)
         if demand >= capacity:
             price = max(self._level, self._asked.level)
             self._level = self._bounded(max(self._step_above(price), tally.paid))
@@ -249,25 +249,41 @@ class _Scaled(Policy):
 
 
 @dataclass(slots=True)
-class _Tally:
-    """Add up what came in one period, in weights; the checks also in seconds."""
+class _Share:
+    """Add up what came from those who are known, or from strangers, in weights."""
 
     demand: float = 0.0
     presented: float = 0.0
+    failed: float = 0.0
+
+    def paying(self, unseen: float) -> float:
+        """Give the demand that pays, as far as checks tell; the share that is taken to where none was made.
+
+        A stranger's request that is not checked may be junk, which costs its sender nothing: it counts as
+        the checked ones of strangers did.
+        """
+        honest = max(0.0, 1 - self.failed / self.presented) if self.presented else unseen
+        return self.demand * honest
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Add up what came in one period, in weights; the checks also in seconds."""
+
+    known: _Share = field(default_factory=_Share)
+    strangers: _Share = field(default_factory=_Share)
     done: float = 0.0
     at_base: float = 0.0
-    failed: float = 0.0
     seconds: float = 0.0
+
+    def of(self, is_known: bool) -> _Share:
+        """Give the share of those who are known, or of strangers."""
+        return self.known if is_known else self.strangers
 
     @property
     def paid(self) -> float:
         """Give the level that the checked requests paid on average."""
         return self.done / self.at_base if self.at_base else 0.0
-
-    @property
-    def honest(self) -> float:
-        """Give the share of the checked requests whose work had been done."""
-        return max(0.0, 1 - self.failed / self.presented) if self.presented else 1.0
 
 
 class _BaseWorks:

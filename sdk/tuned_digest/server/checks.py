@@ -107,6 +107,17 @@ class CheckQueue:
         """Count the checks under way: in the limiter's hands."""
         return self._state.get().turns.running
 
+    def has_proved(self, identity: str) -> bool:
+        """Tell whether the latest check of an identity found its work done.
+
+        Args:
+            identity: The identity.
+
+        Returns:
+            False also for one that has called nothing for long.
+        """
+        return self._state.get().has_proved(identity)
+
     @property
     def retry_after(self) -> int:
         """Estimate when all of them are done: whole seconds, at least 1."""
@@ -237,6 +248,9 @@ class _State:
         self._hand_over()
         return queued.future
 
+    def has_proved(self, identity: str) -> bool:
+        return identity in self._proved
+
     def _standing(self, check: Check) -> Standing:
         if check.is_registered:
             return Standing.REGISTERED
@@ -319,6 +333,11 @@ class _State:
     def _end(self, queued: _Queued, handed_over: Future[None]) -> None:
         with self._lock:
             self.turns.end(queued)
+            is_demoted = queued.standing is Standing.PROVED and queued.identity not in self._proved
+            refused = self.turns.demote(queued.identity) if is_demoted else []
+            retry_after = self.retry_after
+        for one in refused:
+            _settle(one, _overloaded(retry_after))
         self._hand_over()
         if not handed_over.cancelled():
             _settle(queued, handed_over.exception())

@@ -8,14 +8,19 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 
+import anyio
+import anyio.lowlevel
+
 from .._runtime.steps import Here, InThread, Step, Steps
 from .._wire.credentials import Credentials
+from ..errors import ProofError
 from ..proof import Job, Work
 from .checks import Check, CheckQueue
 from .counters import Counters, Tally
 from .grants import Grant
 from .policy import Policy
 from .stores import AsyncNonceStore, NonceStore
+from .stores._places import acquired
 
 ReadBody = Callable[[], bytes | Awaitable[bytes]]
 """Reads a request's body and gives BLAKE3-256 of it; raises a `RequestRejectedError` where it cannot.
@@ -25,6 +30,32 @@ Each kind of server has its own, blocking or async.
 
 Gone = Callable[[], Awaitable[object]]
 """Waits until the client has closed its connection."""
+
+
+_STORE_THREADS = 16  # for each event loop: a store that hangs takes none of the application's own
+_STORE_PATIENCE = 5.0  # seconds to wait for one of them
+
+
+class _InStoreThread(InThread):
+    """Call a store that may block, in one of a few threads; whoever waits too long for one is refused."""
+
+    __slots__ = ()
+
+    async def awaited(self) -> object:
+        """Call in a thread."""
+        try:
+            places = _store_places.get()
+        except LookupError:
+            places = anyio.Semaphore(_STORE_THREADS)
+            _store_places.set(places)
+        await acquired(places, _STORE_PATIENCE)
+        try:
+            return await super().awaited()
+        finally:
+            places.release()
+
+
+_store_places = anyio.lowlevel.RunVar[anyio.Semaphore]("tuned_digest_store_places")
 
 
 class Effects:
@@ -52,8 +83,8 @@ class Effects:
         self._checks = checks
         self._tally = tally
         blocks = not inspect.iscoroutinefunction(store.take) and getattr(store, "blocks", True)
-        self._take_step = InThread if blocks else Here
-        self._issue_step = InThread if blocks and getattr(store, "issue_blocks", True) else Here
+        self._take_step = _InStoreThread if blocks else Here
+        self._issue_step = _InStoreThread if blocks and getattr(store, "issue_blocks", True) else Here
         self._store_holds = getattr(store, "holds", True)
 
     def start(self) -> Steps[None]:
@@ -106,15 +137,23 @@ class Effects:
         )
         if work.checks_at_once or work.is_quick:
             return Here(verify)
-        self._policy.demanded(work)
-        check = Check(verify, work, identity, peer, is_registered, job, self._checked)
-        return self._checks.step(check, gone)
+        is_known = is_registered or self._checks.has_proved(identity)
+        self._policy.demanded(work, is_known=is_known)
+
+        def run() -> None:
+            try:
+                verify()
+            except ProofError:
+                self._policy.failed(work, is_known=is_known)
+                raise
+
+        def checked(work: Work, seconds: float) -> None:
+            self._tally.check(seconds)
+            self._policy.checked(work, seconds, is_known=is_known)
+
+        return self._checks.step(Check(run, work, identity, peer, is_registered, job, checked), gone)
 
     def counters(self) -> Counters:
         """Give the counters."""
         price = getattr(self._policy, "level", 1.0)
         return self._tally.counters(running=self._checks.running, waiting=self._checks.waiting, price=price)
-
-    def _checked(self, work: Work, seconds: float) -> None:
-        self._tally.check(seconds)
-        self._policy.checked(work, seconds)

@@ -146,26 +146,29 @@ class Policy:
         other._strangers = None
         return other
 
-    def demanded(self, work: Work) -> None:
-        """Note that a verified request asks the server to check its work.
+    def demanded(self, work: Work, *, is_known: bool = True) -> None:
+        """Note that a request with a good signature asks the server to check its work.
 
         Args:
             work: The work of its nonce.
+            is_known: Whether the identity is registered, or its latest check found the work done.
         """
 
-    def checked(self, work: Work, seconds: float) -> None:
+    def checked(self, work: Work, seconds: float, *, is_known: bool = True) -> None:
         """Note that the server has checked the work of a request; called in worker threads.
 
         Args:
             work: The work.
             seconds: What the check took, without the wait for its turn.
+            is_known: What `demanded` was told.
         """
 
-    def failed(self, work: Work) -> None:
-        """Note that a check found the work of a request not done; `checked` is called as well.
+    def failed(self, work: Work, *, is_known: bool = True) -> None:
+        """Note that a check found the work not done; `checked` is called as well, and in the same thread.
 
         Args:
             work: The work.
+            is_known: What `demanded` was told.
         """
 
     def action(self, method: str, path: str) -> str | Awaitable[str]:
@@ -282,7 +285,7 @@ def _routes(routes: Mapping[str, Policy]) -> tuple[tuple[str, Policy], ...]:
         raise ArgumentError("routes is a mapping of paths to policies")
     if not all(prefix.startswith("/") for prefix in routes):
         raise ArgumentError("a route begins with a slash")
-    ended = {f"{prefix.rstrip('/')}/": policy for prefix, policy in routes.items()}
+    ended = {f"{unquote(prefix).rstrip('/')}/": policy for prefix, policy in routes.items()}
     return tuple(sorted(ended.items(), key=lambda route: -len(route[0])))
 
 

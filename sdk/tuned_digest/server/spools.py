@@ -130,6 +130,8 @@ class Spool:
         self._file: BinaryIO | None = None
         self._written = self._read = 0
         self._loaded: bytes | None = None
+        self._lock = threading.Lock()
+        self._is_closed = False
 
     @property
     def size(self) -> int:
@@ -173,15 +175,20 @@ class Spool:
         Raises:
             OSError: If that cannot be done, as on a full disk.
         """
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(buffering=0, dir=self._limits.spool_dir)  # noqa: SIM115
+        file = self._file
+        if file is None:
+            file = self._file = tempfile.TemporaryFile(buffering=0, dir=self._limits.spool_dir)  # noqa: SIM115
         done = 0
         with memoryview(self._memory) as rest:
             while done < len(rest):
-                done += self._file.write(rest[done:])
-        self._written += done
-        self._memory = bytearray()
-        self._room.move(done)
+                done += file.write(rest[done:])
+        with self._lock:
+            if self._is_closed:  # meanwhile, by somebody who did not wait: all was given back
+                file.close()
+                return
+            self._written += done
+            self._memory = bytearray()
+            self._room.move(done)
 
     def load(self) -> None:
         """Read the next chunk, for `next_chunk` to give: a reader that is cancelled in between loses nothing.
@@ -211,10 +218,12 @@ class Spool:
 
     def close(self) -> None:
         """Let everything go; a second time does nothing."""
-        if self.size:
-            self._room.give_back(memory=len(self._memory), spooled=self._written)
-            self._memory = bytearray()
-            self._written = self._read = 0
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        with self._lock:
+            self._is_closed = True
+            if self.size:
+                self._room.give_back(memory=len(self._memory), spooled=self._written)
+                self._memory = bytearray()
+                self._written = self._read = 0
+            if self._file is not None:
+                self._file.close()
+                self._file = None

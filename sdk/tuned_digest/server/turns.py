@@ -235,6 +235,22 @@ class Turns(Generic[T]):
             _let_in(holder)
         self._forget_idle(holder)
 
+    def demote(self, identity: str) -> list[T]:
+        """Let the checks of an identity wait with those of strangers.
+
+        Args:
+            identity: One that has no check under way.
+
+        Returns:
+            The tickets that are refused.
+        """
+        holder = self._holders.get(identity)
+        tickets: list[T] = list(holder.waiting) if holder else []
+        for ticket in tickets:
+            self.remove(ticket)
+            ticket.standing = Standing.STRANGER
+        return [refused for ticket in tickets for refused in self.add(ticket)]
+
     def _is_too_much(self, ticket: T) -> bool:
         return self.waiting > self._bounds.count or self.cost - ticket.cost > self._bounds.cost
 

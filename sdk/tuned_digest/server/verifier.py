@@ -249,7 +249,6 @@ class Verifier:
         account = yield from self._authenticated(request, signed, profile, credentials, identity)
         policy = self._policy.select(request.path, identity, account)
         grant: Grant | None = yield self._effects.take(credentials.nonce)
-        self._note_store(None)
         if grant is None:
             raise (yield from self._challenged(request, "unknown nonce", policy))
         action = yield from self._action(request)
@@ -271,7 +270,6 @@ class Verifier:
                 gone=gone,
             )
         except ProofError:
-            self._policy.failed(work)
             raise (yield from self._challenged(request, "challenge verification failed", policy)) from None
         except OverloadedError as error:
             raise unavailable("too many requests wait to be checked", error.retry_after) from None
@@ -298,6 +296,7 @@ class Verifier:
         except StoreUnavailableError as error:
             self._note_store(error)
             return ()
+        self._note_issued()
         values: list[tuple[str, str]] = []
         for nonce, grant in zip(nonces, grants, strict=True):
             values += [(scheme, form.replace(_BLANK, nonce)) for scheme, form in self._form(grant)]
@@ -314,15 +313,17 @@ class Verifier:
             form = self._forms[kind] = write_next_nonce(NextNonce(_BLANK, terms))
         return form
 
-    def _note_store(self, error: StoreUnavailableError | None) -> None:
-        """Log the first failure of the store, and that it works again."""
-        if self._is_store_down == (error is not None):
-            return
-        self._is_store_down = error is not None
-        if error is None:
-            _LOG.warning("the nonce store works again")
-        else:
+    def _note_store(self, error: StoreUnavailableError) -> None:
+        """Log the first failure of the store."""
+        if not self._is_store_down:
+            self._is_store_down = True
             _LOG.error("requests are answered with 503: %s", error)
+
+    def _note_issued(self) -> None:
+        """Log that a store that failed works again; one that issues can also take."""
+        if self._is_store_down:
+            self._is_store_down = False
+            _LOG.warning("the nonce store works again")
 
     def _action(self, request: IncomingRequest) -> Steps[str]:
         action = self._policy.action(request.method, request.path)
@@ -379,6 +380,7 @@ class Verifier:
         prices = (policy or self._policy.select(request.path, None, None)).price(action)
         actions = self._policy.challenged_for(request.method, action)
         (nonce,) = yield self._effects.issue([Grant(prices, actions, chained=False)])
+        self._note_issued()
         values = [
             (
                 scheme,

@@ -11,7 +11,9 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
+
+import anyio
 
 from ..._base64 import decode_base64, encode_base64
 from ..._runtime.drivers import run_anyio, run_blocking
@@ -19,6 +21,7 @@ from ..._runtime.forks import PerProcess
 from ..._runtime.steps import Steps
 from ...errors import ArgumentError, MissingExtraError, TunedDigestError
 from ..grants import Grant
+from ._places import acquired
 
 try:
     import redis
@@ -40,8 +43,12 @@ _NAMESPACE = re.compile(r"[!-z|~]{1,64}")  # no braces: in a key they say what t
 _EPOCH_SIZE = 12  # bytes
 _LONGEST = 10**9  # seconds, 31 years
 _TRIAL = 1000  # milliseconds
+_AT_ONCE = 50  # of the 100 connections that a pool of redis-py has
+_PATIENCE = 1.0  # seconds to wait for one of them
 _OLDEST = (6, 2)  # of Redis: GETDEL
 _DEFAULT_TIMEOUT = inspect.signature(AbstractConnection).parameters["socket_timeout"].default
+
+T = TypeVar("T")
 
 
 class _Store:
@@ -236,6 +243,7 @@ class AsyncRedisNonceStore(_Store):
     """
 
     _clients = (redis.asyncio.Redis, redis.asyncio.RedisCluster)
+    _places: anyio.Semaphore | None = None
 
     async def start(self) -> None:
         """Check that the server can serve; see `RedisNonceStore.start`."""
@@ -243,15 +251,26 @@ class AsyncRedisNonceStore(_Store):
 
     async def issue(self, *grants: Grant) -> list[str]:
         """Make nonces; see `RedisNonceStore.issue`."""
-        return await run_anyio(self._issue(grants))
+        return await self._in_turn(self._issue(grants))
 
     async def take(self, nonce: str, /) -> Grant | None:
         """Take a nonce out, atomically; see `RedisNonceStore.take`."""
-        return await run_anyio(self._take(nonce))
+        return await self._in_turn(self._take(nonce))
 
     async def spend(self, name: str, seconds: float, /) -> str | None:
         """Remember a name, atomically; see `RedisNonceStore.spend`."""
-        return await run_anyio(self._spend(name, seconds))
+        return await self._in_turn(self._spend(name, seconds))
+
+    async def _in_turn(self, steps: Steps[T]) -> T:
+        """Use one of the client's connections: a pool that has none left refuses, and does not wait."""
+        if self._places is None:
+            pool = getattr(self._client, "connection_pool", None)
+            self._places = anyio.Semaphore(min(_AT_ONCE, getattr(pool, "max_connections", _AT_ONCE)))
+        await acquired(self._places, _PATIENCE)
+        try:
+            return await run_anyio(steps)
+        finally:
+            self._places.release()
 
 
 def _milliseconds(seconds: float) -> int:

@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from ..._base64 import encode_base64
 from ..._runtime.forks import PerProcess
-from ...errors import ArgumentError
+from ...errors import ArgumentError, StoreUnavailableError
 from ..grants import Grant
 from ._alone import PATIENCE, require_alone
 from ._sealing import EPOCH_SIZE, Sealed, Sealer
@@ -266,8 +266,8 @@ class _Issuer:
 
     def learn(self, epoch: str | None) -> bytes:
         """Note the epoch that a spent store told when it remembered a name."""
-        if epoch is None:
-            raise AssertionError  # nobody else draws the same 18 bytes
+        if epoch is None:  # nobody else draws the same 18 bytes: the answer was lost, and it was asked again
+            raise StoreUnavailableError("the store of spent nonces lost an answer: it is asked again later")
         digest = blake3(epoch.encode()).digest()[:EPOCH_SIZE]
         self._process.get().epoch = digest
         return digest
