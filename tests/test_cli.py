@@ -112,7 +112,10 @@ def test_a_port_in_use_is_a_failure() -> None:
         (["--workers", "0"], "--workers is 1 or more, not 0"),
         (["--host", "a" * 64], "pass another --host or --port"),
         (["--store", "redis://:secret@host:port"], "write redis://host:port/0"),
-        (["--store", "valkey://:secret@host/0"], "a store is a path, or a URL that begins with redis://"),
+        (["--store", "valkey://:secret@host/0"], "a store is the path of a file, or a URL that begins with"),
+        (["--store", "localhost:6379"], "a store is the path of a file"),
+        (["--store", ":memory:"], "a store is the path of a file"),
+        (["--store", ""], "a store is the path of a file"),
     ],
 )
 def test_an_impossible_value_is_explained(

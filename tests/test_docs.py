@@ -60,6 +60,7 @@ def named(path: Path) -> str:
 def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Python blocks of a page run, in order, against a real server."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NONCE_KEY", "ab" * 32)
     key = tmp_path / "key.pem"
     key.touch(mode=0o600)
     key.write_bytes(Ed25519Signer.generate().to_pem())

@@ -257,7 +257,7 @@ def test_no_nonce_is_taken_twice_over_a_crash(
         first = [outcome.result() for outcome in outcomes]
         assert sum(isinstance(outcome, Grant) for outcome in first) >= half
         for ask in asks(store, nonces[0]):
-            with pytest.raises(StoreUnavailableError, match="Redis does not serve nonces now"):
+            with pytest.raises(StoreUnavailableError, match="Redis cannot be used"):
                 ask()
         server.start()
         assert server.admin.dbsize() == {"none": 0, "snapshot": 202}.get(persistence, server.admin.dbsize())

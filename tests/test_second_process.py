@@ -157,7 +157,7 @@ def test_a_worker_that_ends_in_time_is_no_other() -> None:
 def test_a_worker_that_stays_is_refused_in_the_end() -> None:
     """What waits has a deadline."""
     waits: list[float] = []
-    with pytest.raises(ArgumentError, match="SQLiteNonceStore or RedisNonceStore"):
+    with pytest.raises(ArgumentError, match="SQLiteNonceStore, RedisNonceStore"):
         require_alone("It", patience=5, has_sibling=lambda: True, sleep=waits.append)
     assert sum(waits) == pytest.approx(5, abs=0.2)
 

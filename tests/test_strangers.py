@@ -2,7 +2,7 @@
 
 import pytest
 
-from tuned_digest import Ed25519Signer, Tuning
+from tuned_digest import ArgumentError, Ed25519Signer, Tuning
 from tuned_digest._wire.challenge import NextNonceReader, read_challenges
 from tuned_digest.server import Policy
 
@@ -60,6 +60,12 @@ def test_next_nonces_of_a_stranger_are_priced_for_strangers(to: Server) -> None:
     send(client, to, "GET", "/a")
     granted, _ = NextNonceReader().read(fields_of(to.grant_next())("Authentication-Info"))
     assert {work for nonce in granted for work in nonce.terms.works.values()} == {DEAR}
+
+
+def test_admitting_strangers_needs_accounts() -> None:
+    """Without accounts everybody is a stranger, and the option would say nothing."""
+    with pytest.raises(ArgumentError, match="admit_strangers needs accounts"):
+        Server(admit_strangers=True)
 
 
 def test_strangers_stay_outside_where_they_are_not_admitted(known: Ed25519Signer) -> None:

@@ -62,7 +62,7 @@ def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     parser.add_argument(
         "--store",
-        metavar="PATH",
+        metavar="PATH_OR_URL",
         help="SQLite file that keeps issued nonces, over restarts too, or redis://host:port/0 "
         "(memory; with several workers a file that is removed at the end)",
     )

@@ -6,6 +6,7 @@ __all__ = ["Service", "open_store"]
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _STARTUP_FAILURE = 3  # exit status, as uvicorn's own
 _REDIS = ("redis://", "rediss://")
+_NO_PATH = re.compile(r"|[^/\\]*:[^/\\]*|rediss?:.*", re.DOTALL)  # such as localhost:6379
 _TIMEOUT = 5  # seconds to wait for Redis
 
 
@@ -147,8 +149,8 @@ def open_store(text: str | None) -> MemoryNonceStore | SQLiteNonceStore | RedisN
         return MemoryNonceStore()
     if text.startswith(_REDIS):
         return _redis_store(text)
-    if "://" in text:  # it may hold a password, and is not repeated
-        raise ArgumentError("a store is a path, or a URL that begins with redis:// or rediss://")
+    if "://" in text or _NO_PATH.fullmatch(text):  # it may hold a password, and is not repeated
+        raise ArgumentError("a store is the path of a file, or a URL that begins with redis:// or rediss://")
     return SQLiteNonceStore(text)
 
 

@@ -293,6 +293,10 @@ def _identities(
     identities: Callable[[str], Policy | None] | Mapping[str, Policy] | None,
 ) -> Callable[[str], Policy | None] | None:
     if isinstance(identities, Mapping):
+        if not all(isinstance(policy, Policy) for policy in identities.values()):
+            raise ArgumentError(
+                "identities is a mapping of identities to policies, or a function of an identity"
+            )
         return identities.get
     if identities is not None and not callable(identities):
         raise ArgumentError("identities is a mapping of identities to policies, or a function of an identity")

@@ -159,6 +159,8 @@ class Verifier:
             raise ArgumentError("accounts is a function of an identity: pass accounts.get for a dict")
         if on_decision is not None and not callable(on_decision):
             raise ArgumentError("on_decision is a function of a decision")
+        if admit_strangers and accounts is None:
+            raise ArgumentError("admit_strangers needs accounts: without them everybody is a stranger")
         if dialect not in ("deployed", "list"):
             raise ArgumentError(f"a dialect is deployed or list, not {dialect!r}")
         self._policy = policy or Policy()

@@ -39,8 +39,9 @@ def require_alone(
         if waited >= patience:
             raise ArgumentError(
                 f"this server runs more than one worker process, and {store} serves only one: a worker does "
-                "not know the nonces of another. Run one worker, use SQLiteNonceStore or RedisNonceStore, or "
-                "pass several_processes=True if each client always reaches the same worker"
+                "not know the nonces of another. Run one worker, or use a store that workers share "
+                "(SQLiteNonceStore, RedisNonceStore, StatelessNonceStore with spent=), or pass "
+                "several_processes=True if each client always reaches the same worker"
             )
         sleep(_INTERVAL)
         waited += _INTERVAL

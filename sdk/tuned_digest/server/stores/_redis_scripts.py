@@ -120,4 +120,7 @@ def asked(call: Callable[[], object]) -> Steps[Any]:
     try:
         return (yield Here(call))
     except _FAILURES as error:
-        raise StoreUnavailableError(f"Redis does not serve nonces now: {error}") from error
+        raise StoreUnavailableError(
+            f"Redis cannot be used: {error}. If this does not pass, look at the server, and at the address, "
+            "password and rights that the client has"
+        ) from error

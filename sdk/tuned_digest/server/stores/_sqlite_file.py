@@ -41,9 +41,15 @@ _LOG_SIZE = 4 * _MIB
 _PAUSE = 0.001
 
 _IN_USE = "was in use for longer than busy_timeout: does a shell, a backup or a stopped process hold it?"
-_DAMAGED = "is damaged, or no SQLite database: stop the server, and remove it and its -wal and -shm files"
+_DAMAGED = (
+    "is no SQLite database, or damaged: if it holds nonces, stop the server, and remove it and its -wal and "
+    "-shm files; if it is another file, give another path"
+)
 _IS_READ = "is read by another program, which keeps its -wal file from being shortened: end that program"
-_NO_RIGHT = "cannot be opened for writing: make its directory, and let the server write to both"
+_NO_RIGHT = (
+    "cannot be opened for writing: give the path of a file in a directory that is there, and let this user "
+    "write to the directory and to the file"
+)
 _PROBLEMS = {
     sqlite3.SQLITE_BUSY: _IN_USE,
     sqlite3.SQLITE_LOCKED: _IN_USE,
@@ -235,7 +241,7 @@ def _create_private(path: str) -> None:
         return
     except OSError as error:
         kind = StoreUnavailableError if error.errno in _SHORTAGES else ArgumentError
-        raise kind(f"{path} cannot be made: {error.strerror}. {path} {_NO_RIGHT}") from None
+        raise kind(f"{path} {_NO_RIGHT} ({error.strerror})") from None
     except ValueError as error:  # a NUL, or what the system cannot encode
         raise ArgumentError(f"{path!r} is not a path: {error}") from None
 

@@ -87,8 +87,8 @@ class _Store:
                 raise ArgumentError(f"Redis is too old: {version}. Use Redis 6.2 or later, or Valkey")
             if policy != "noeviction":
                 raise ArgumentError(
-                    f"Redis may forget what was spent, under maxmemory-policy {policy}: "
-                    "set noeviction, on its replicas too"
+                    f"Redis drops keys under maxmemory-policy {policy}, and could forget nonces: set "
+                    "maxmemory-policy noeviction, in its configuration file as well, and on its replicas"
                 )
         (nonce,) = self._made(1)  # finds what the server, or its access rules, will refuse
         yield from evaluated(self._client, ISSUE, [self._key(nonce)], ["", _TRIAL])
