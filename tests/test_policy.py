@@ -204,6 +204,7 @@ class TestSelection:
             ({"routes": {"/export": ACCESS}}, "mapping of paths"),
             ({"routes": [DEAR]}, "mapping of paths"),
             ({"identities": VIP}, "function of an identity"),
+            ({"identities": {"A": 1}}, "mapping of identities to policies"),
             ({"strangers": ACCESS}, "strangers is a Policy"),
         ],
     )
