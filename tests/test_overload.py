@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tuned_digest import Ed25519Signer, Tuning
+from tuned_digest import Ed25519Signer, Tuning, Work
 from tuned_digest._wire.challenge import read_challenges
 from tuned_digest.proof import Job
 from tuned_digest.server import CheckQueue, MemoryNonceStore, Policy, StatelessNonceStore, Verifier
@@ -122,6 +122,33 @@ def test_the_check_of_a_client_that_left_is_given_up(server: Served, queue: Chec
         assert first.result(PATIENCE).status_code == 200
     wait_for(queue, 0, 0)
     assert len(Held.checked) == 1
+
+
+def test_a_wrong_hash_is_refused_and_told_to_the_policy() -> None:
+    """A check that takes its turn and fails is a 401; the policy learns of it, and whether it knew the caller."""
+    told: list[tuple[str, bool]] = []
+
+    class Told(Policy):
+        def demanded(self, work: Work, *, is_known: bool = True) -> None:
+            told.append(("demanded", is_known))
+
+        def checked(self, work: Work, seconds: float, *, is_known: bool = True) -> None:
+            told.append(("checked", is_known))
+
+        def failed(self, work: Work, *, is_known: bool = True) -> None:
+            told.append(("failed", is_known))
+
+    large = Tuning("argon2d", 64, 1, 2)
+    to = Server(policy=Told(access=large, create=large))
+    signer = Ed25519Signer.generate()
+    prices = {large.scheme: large}
+    assert to.verify("GET", "/a", [written(issued(to, prices), large, signer=signer)]).action == "read"
+    wrong = written(issued(to, prices), large, signer=signer, body=b"other")
+    assert str(to.refusal("GET", "/a", [wrong])) == "challenge verification failed"
+    assert told == [
+        *(("demanded", False), ("checked", False)),
+        *(("demanded", True), ("failed", True), ("checked", True)),
+    ]
 
 
 def test_clients_wait_for_their_turn(server: Served, connect: Connect, signer: Ed25519Signer) -> None:

@@ -333,11 +333,8 @@ class _State:
     def _end(self, queued: _Queued, handed_over: Future[None]) -> None:
         with self._lock:
             self.turns.end(queued)
-            is_demoted = queued.standing is Standing.PROVED and queued.identity not in self._proved
-            refused = self.turns.demote(queued.identity) if is_demoted else []
-            retry_after = self.retry_after
-        for one in refused:
-            _settle(one, _overloaded(retry_after))
+            if queued.standing is Standing.PROVED and queued.identity not in self._proved:
+                self.turns.demote(queued.identity)
         self._hand_over()
         if not handed_over.cancelled():
             _settle(queued, handed_over.exception())

@@ -173,13 +173,7 @@ class Turns(Generic[T]):
         Returns:
             The tickets that are refused; the new one may be among them.
         """
-        holder = ticket.holder = self._holders.get(ticket.identity) or self._new_holder(ticket)
-        holder.waiting[ticket] = None
-        self._arrivals += 1
-        self.cost += ticket.cost
-        self._count(holder, 1, ticket.cost, self._arrivals)
-        if not holder.is_running:
-            _let_in(holder)
+        self._enter(ticket)
         refused: list[T] = []
         while ticket not in refused[-1:] and self._is_too_much(ticket):
             refused.append(self._loser())
@@ -235,21 +229,28 @@ class Turns(Generic[T]):
             _let_in(holder)
         self._forget_idle(holder)
 
-    def demote(self, identity: str) -> list[T]:
+    def demote(self, identity: str) -> None:
         """Let the checks of an identity wait with those of strangers.
 
         Args:
             identity: One that has no check under way.
-
-        Returns:
-            The tickets that are refused.
         """
         holder = self._holders.get(identity)
         tickets: list[T] = list(holder.waiting) if holder else []
         for ticket in tickets:
             self.remove(ticket)
             ticket.standing = Standing.STRANGER
-        return [refused for ticket in tickets for refused in self.add(ticket)]
+        for ticket in tickets:
+            self._enter(ticket)
+
+    def _enter(self, ticket: T) -> None:
+        holder = ticket.holder = self._holders.get(ticket.identity) or self._new_holder(ticket)
+        holder.waiting[ticket] = None
+        self._arrivals += 1
+        self.cost += ticket.cost
+        self._count(holder, 1, ticket.cost, self._arrivals)
+        if not holder.is_running:
+            _let_in(holder)
 
     def _is_too_much(self, ticket: T) -> bool:
         return self.waiting > self._bounds.count or self.cost - ticket.cost > self._bounds.cost
