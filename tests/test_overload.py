@@ -125,7 +125,7 @@ def test_the_check_of_a_client_that_left_is_given_up(server: Served, queue: Chec
 
 
 def test_a_wrong_hash_is_refused_and_told_to_the_policy() -> None:
-    """A check that takes its turn and fails is a 401; the policy learns of it, and whether it knew the caller."""
+    """A check that takes its turn and fails is a 401; the policy learns of it, and of whom it knew."""
     told: list[tuple[str, bool]] = []
 
     class Told(Policy):
