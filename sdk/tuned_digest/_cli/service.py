@@ -73,7 +73,12 @@ class Service:
         Raises:
             TunedDigestError: If it cannot.
         """
-        open_store(self.store).start()
+        store = open_store(self.store)
+        try:
+            store.start()
+        finally:
+            if isinstance(store, SQLiteNonceStore):
+                store.close()  # each worker opens the file itself
 
     def run(self, listening: socket, started: Callable[[], None]) -> None:
         """Serve in this process until a signal ends it.
