@@ -411,7 +411,7 @@ def test_a_server_that_evicts_is_refused(store: Called, server: RedisServer) -> 
     """At the start and at the first use it is an error when the server may drop keys, and serves once set."""
     server.admin.config_set("maxmemory-policy", "allkeys-lru")
     for ask in [store.start, *asks(store, "A" * 43)]:
-        with pytest.raises(ArgumentError, match="under maxmemory-policy allkeys-lru.*set maxmemory-policy noeviction"):
+        with pytest.raises(ArgumentError, match="set maxmemory-policy noeviction, in"):
             ask()
     server.admin.config_set("maxmemory-policy", "noeviction")
     assert serves(store)
