@@ -9,6 +9,7 @@ from typing import TypeVar
 import anyio
 import anyio.lowlevel
 
+from .loops import PerLoop
 from .steps import Step, Steps
 
 T = TypeVar("T")
@@ -65,13 +66,9 @@ async def run_anyio(steps: Steps[T]) -> T:
 
 async def take_turn() -> None:
     """Let a burst of requests through one by one, and everybody else onto the loop between them."""
-    try:
-        turn = _turns.get()
-    except LookupError:
-        turn = anyio.Lock(fast_acquire=True)  # the turn of the loop is the checkpoint below
-        _turns.set(turn)
-    async with turn:
+    async with _turns.get():
         await anyio.lowlevel.checkpoint()
 
 
-_turns = anyio.lowlevel.RunVar[anyio.Lock]("tuned_digest_turns")  # one for each event loop
+# Acquired fast: the turn of the loop is the checkpoint above.
+_turns = PerLoop("tuned_digest_turns", lambda: anyio.Lock(fast_acquire=True))

@@ -16,10 +16,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
 from blake3 import blake3
 
+from .._runtime.loops import PerLoop
 from ..errors import RequestRejectedError, TunedDigestError
 from .refusals import refused, unavailable
 from .spools import BodyLimits, BodyRoom, Spool, process_room
@@ -205,15 +205,10 @@ class _Pace:
 
 
 async def _in_file_thread(call: Callable[[], None]) -> None:
-    try:
-        limiter = _file_threads.get()
-    except LookupError:
-        limiter = anyio.CapacityLimiter(_FILE_THREADS)
-        _file_threads.set(limiter)
-    await anyio.to_thread.run_sync(call, limiter=limiter)
+    await anyio.to_thread.run_sync(call, limiter=_file_threads.get())
 
 
-_file_threads = anyio.lowlevel.RunVar[anyio.CapacityLimiter]("tuned_digest_file_threads")
+_file_threads = PerLoop("tuned_digest_file_threads", lambda: anyio.CapacityLimiter(_FILE_THREADS))
 
 
 def _too_large() -> RequestRejectedError:

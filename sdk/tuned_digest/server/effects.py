@@ -9,8 +9,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
-import anyio.lowlevel
 
+from .._runtime.loops import PerLoop
 from .._runtime.steps import Here, InThread, Step, Steps
 from .._wire.credentials import Credentials
 from ..errors import ProofError
@@ -43,11 +43,7 @@ class _InStoreThread(InThread):
 
     async def awaited(self) -> object:
         """Call in a thread."""
-        try:
-            places = _store_places.get()
-        except LookupError:
-            places = anyio.Semaphore(_STORE_THREADS)
-            _store_places.set(places)
+        places = _store_places.get()
         await acquired(places, _STORE_PATIENCE)
         try:
             return await super().awaited()
@@ -55,7 +51,7 @@ class _InStoreThread(InThread):
             places.release()
 
 
-_store_places = anyio.lowlevel.RunVar[anyio.Semaphore]("tuned_digest_store_places")
+_store_places = PerLoop("tuned_digest_store_places", lambda: anyio.Semaphore(_STORE_THREADS))
 
 
 class Effects:
