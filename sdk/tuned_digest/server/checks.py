@@ -1,8 +1,8 @@
 """The checks of work that a server has to do: a bounded queue, shared out fairly, for threads and tasks.
 
-So many checks as there are places are in the hands of the process's limiter, which starts the threads and
-bounds their memory; the others wait here, and `Turns` says whose is next. A place is given back by the
-thread that held it.
+The process's limiter runs as many checks as there are places: it starts their threads and bounds their
+memory. The other checks wait here, and `Turns` says whose is next. The thread that held a place gives it
+back.
 """
 
 from __future__ import annotations
