@@ -11,6 +11,7 @@
     ├── LimitExceededError               a server asked for more work than the client's limits
     ├── BodyError                        a request body cannot be digested and sent again
     ├── RefusedError                     an origin keeps refusing answers
+    ├── ClockError                       this machine's clock is too far off for a token to be accepted
     ├── NoThreadError                    a thread for the work could not be started
     ├── WorkTimeoutError (TimeoutError)  the work was not done in the time the client allows
     ├── ProofAbandonedError              the work was stopped, since nobody waits for it any more
@@ -18,9 +19,11 @@
     ├── VerificationError                something presented to a server does not verify
     │   ├── IdentityError                not a usable Ed25519 public key
     │   ├── SignatureError               the signature is not the identity's over these bytes
-    │   └── ProofError                   the response is not the work for this request
+    │   ├── ProofError                   the response is not the work for this request
+    │   └── TokenError                   a token is not one that is accepted for this request
+    ├── EnrolmentError                   a key is not enrolled, approved or recovered
     ├── OverloadedError                  a server has no room for a request now
-    ├── StoreUnavailableError            a nonce store cannot be reached, or has no room
+    ├── StoreUnavailableError            a store or a key registry cannot be reached, or has no room
     └── RequestRejectedError             a server's answer to a request it does not accept
 
 An error takes one message and keyword evidence, all of it optional, so that it can be pickled.
@@ -31,6 +34,8 @@ from __future__ import annotations
 __all__ = [
     "ArgumentError",
     "BodyError",
+    "ClockError",
+    "EnrolmentError",
     "IdentityError",
     "LimitExceededError",
     "MalformedFieldError",
@@ -45,6 +50,7 @@ __all__ = [
     "RequestRejectedError",
     "SignatureError",
     "StoreUnavailableError",
+    "TokenError",
     "TunedDigestError",
     "UnsupportedAlgorithmError",
     "VerificationError",
@@ -161,6 +167,21 @@ class RefusedError(TunedDigestError):
         self.seconds = seconds
 
 
+class ClockError(TunedDigestError):
+    """Report that this machine's clock is too far off for a server to accept a token (tokens.md section 1).
+
+    Args:
+        message: How far, and what to do.
+        origin: The origin whose Date field says so.
+        seconds: How far the server is ahead of this machine; negative where it is behind.
+    """
+
+    def __init__(self, message: str, *, origin: str = "", seconds: float = 0) -> None:
+        super().__init__(message)
+        self.origin = origin
+        self.seconds = seconds
+
+
 class NoThreadError(TunedDigestError):
     """Report that a thread for the work could not be started."""
 
@@ -202,6 +223,36 @@ class ProofError(VerificationError):
     """Report a response that is not the work for this request."""
 
 
+class TokenError(VerificationError):
+    """Report a token that is not accepted for a request.
+
+    Args:
+        message: Which check failed, in words that say nothing of which accounts and keys exist.
+        step: The step of the verification that refuses it, 1 to 7.
+        status: The status it is answered with: 401, or 400 where the field cannot be read.
+        reason: What the server's log and counters say; the client is not told.
+    """
+
+    def __init__(self, message: str, *, step: int = 0, status: int = 401, reason: str = "") -> None:
+        super().__init__(message)
+        self.step = step
+        self.status = status
+        self.reason = reason
+
+
+class EnrolmentError(TunedDigestError):
+    """Report that a key is not enrolled, approved or recovered.
+
+    Args:
+        message: What was wrong and what to do about it.
+        reason: The same in two or three words, such as ``key enrolled`` or ``code refused``.
+    """
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class OverloadedError(TunedDigestError):
     """Report that a server has no room for a request now: it is answered with 503.
 
@@ -216,7 +267,7 @@ class OverloadedError(TunedDigestError):
 
 
 class StoreUnavailableError(TunedDigestError):
-    """Report that a nonce store cannot be reached, or has no room: the request is answered with 503.
+    """Report that a store or a key registry cannot be reached, or has no room: the answer is 503.
 
     Args:
         message: What the server's log says; the client is not told.

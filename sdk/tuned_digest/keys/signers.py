@@ -32,7 +32,11 @@ _MAX_PASSWORD = 1023  # bytes, OpenSSL's limit
 
 @runtime_checkable
 class Signer(Protocol):
-    """Sign with an Ed25519 key held anywhere; called from worker threads by async clients."""
+    """Sign with an Ed25519 key held anywhere; called from worker threads by async clients.
+
+    A key of another kind signs tokens, and has an ``algorithm`` too: ``ES256``, ``ES384``, ``PS256`` or
+    ``RS256``. Its `public_key` is a SubjectPublicKeyInfo in DER, its signature as RFC 7518 has it.
+    """
 
     @property
     def public_key(self) -> bytes:

@@ -1,0 +1,1 @@
+"""The self-signed token, made and read (tokens.md)."""
