@@ -6,12 +6,14 @@ The rest is imported by name: `tuned_digest.httpx` and `tuned_digest.requests` f
 
 from ._client.nonces import MemoryNonceCache, NonceCache
 from ._client.settings import Resources
+from ._tokens.making import TokenRequest
 from ._wire.challenge import NextNonce, Terms
 from ._wire.origins import Origin
 from ._wire.work import Limits
 from .errors import (
     ArgumentError,
     BodyError,
+    ClockError,
     LimitExceededError,
     MalformedFieldError,
     MissingExtraError,
@@ -22,13 +24,14 @@ from .errors import (
     UnsupportedAlgorithmError,
     WorkTimeoutError,
 )
-from .keys import AsyncSigner, Ed25519Signer, KeyFileWarning, Signer
+from .keys import AsyncSigner, Ed25519Signer, KeyFileWarning, PrivateKeySigner, PublicKey, Signer
 from .proof import SearchCost, Tuning, Work
 
 __all__ = [
     "ArgumentError",
     "AsyncSigner",
     "BodyError",
+    "ClockError",
     "Ed25519Signer",
     "KeyFileWarning",
     "LimitExceededError",
@@ -41,11 +44,14 @@ __all__ = [
     "NonceCache",
     "Origin",
     "PrivateKeyError",
+    "PrivateKeySigner",
+    "PublicKey",
     "RefusedError",
     "Resources",
     "SearchCost",
     "Signer",
     "Terms",
+    "TokenRequest",
     "TunedDigestError",
     "Tuning",
     "UnsupportedAlgorithmError",

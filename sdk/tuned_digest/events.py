@@ -11,6 +11,7 @@ from __future__ import annotations
 
 __all__ = [
     "ChallengeReceived",
+    "ClockAdjusted",
     "Event",
     "NextNonceDropped",
     "Report",
@@ -110,12 +111,24 @@ class RequestSigned(Event):
         origin: The origin the request goes to.
         method: The request's method.
         scheme: The scheme it is signed under.
-        chained: True under a next nonce, False in answer to a challenge.
+        chained: True under a next nonce, False in answer to a challenge or with a token.
     """
 
     method: str
     scheme: str
     chained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClockAdjusted(Event):
+    """Report that a token is signed once more by a server's clock, since this machine's seems to be off.
+
+    Args:
+        origin: The origin the request goes to.
+        seconds: How far its clock is ahead; negative where it is behind.
+    """
+
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["TunedDigestAuth"]
+__all__ = ["SelfSignedTokenAuth", "TunedDigestAuth"]
 
 from collections.abc import Awaitable
 from typing import overload
 
-from ._client.families.httpx import FamilyAuth, HttpxFamily
+from ._client.families.httpx import FamilyAuth, FamilyTokenAuth, HttpxFamily
 from .errors import MissingExtraError
 
 try:
@@ -18,10 +18,13 @@ except ImportError as error:
     ) from error
 
 
+_FAMILY = HttpxFamily(httpx)
+
+
 class TunedDigestAuth(FamilyAuth, httpx.Auth):  # noqa: D101
     __doc__ = FamilyAuth.__doc__
 
-    _family = HttpxFamily(httpx)
+    _family = _FAMILY
 
     @overload
     def prime(self, client: httpx.Client, *, method: str | None = None, path: str | None = None) -> bool: ...
@@ -54,3 +57,9 @@ class TunedDigestAuth(FamilyAuth, httpx.Auth):  # noqa: D101
             TunedDigestError: Also an `httpx.RequestError`, if the request cannot be signed.
         """
         return self._prime(client, method, path)
+
+
+class SelfSignedTokenAuth(FamilyTokenAuth, httpx.Auth):  # noqa: D101
+    __doc__ = FamilyTokenAuth.__doc__
+
+    _family = _FAMILY

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["TunedDigestAuth"]
+__all__ = ["SelfSignedTokenAuth", "TunedDigestAuth"]
 
-from ._client.families.requests import FamilyAuth, RequestsFamily
+from ._client.families.requests import FamilyAuth, FamilyTokenAuth, RequestsFamily
 from .errors import MissingExtraError
 
 try:
@@ -17,10 +17,13 @@ except ImportError as error:
     ) from error
 
 
+_FAMILY = RequestsFamily(requests, urllib3)
+
+
 class TunedDigestAuth(FamilyAuth, RequestsAuthBase):  # noqa: D101
     __doc__ = FamilyAuth.__doc__
 
-    _family = RequestsFamily(requests, urllib3)
+    _family = _FAMILY
 
     def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
         """Sign a request if there is a nonce for it, and answer its challenges.
@@ -57,3 +60,24 @@ class TunedDigestAuth(FamilyAuth, RequestsAuthBase):  # noqa: D101
             TunedDigestError: Also a `requests.RequestException`, if the request cannot be signed.
         """
         return self._prime(session, method, path)
+
+
+class SelfSignedTokenAuth(FamilyTokenAuth, RequestsAuthBase):  # noqa: D101
+    __doc__ = FamilyTokenAuth.__doc__
+
+    _family = _FAMILY
+
+    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Sign a request.
+
+        Args:
+            r: The request, prepared.
+
+        Returns:
+            It.
+
+        Raises:
+            TunedDigestError: Also a `requests.RequestException`, if it cannot be signed.
+        """
+        signed: requests.PreparedRequest = self._sign(r)
+        return signed

@@ -9,15 +9,18 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Self
+from typing import Any, Self
 
 from .. import events
+from .._wire.credentials import is_ours
 from .._wire.grammar import ACTIONS
 from .._wire.origins import ServedOrigins
 from .._wire.profiles import PROFILES, Profile
 from .._wire.work import Limits
 from ..errors import ArgumentError
 from ..keys import AsyncSigner, Signer
+from .carriage import Carriage
+from .flow import Flow, Messages, Primer
 from .nonces import MemoryNonceCache, NonceCache
 from .records import Records
 from .settings import Resources, Settings, guess_action
@@ -92,6 +95,16 @@ class AuthBase:
             clock=_clock,
             profiles=_profiles,
         )
+
+    def _carriage(self) -> Carriage:
+        """Make what the messages of one call need to know."""
+        return Carriage(self._settings.resources, self._settings.clock, is_ours)
+
+    def _flow(
+        self, carriage: Carriage, messages: Messages[Any, Any], primer: Primer[Any, Any] | None = None
+    ) -> Flow[Any, Any]:
+        """Make the flow of one call."""
+        return Flow(self._settings, messages, primer)
 
     def for_action(self, action: str) -> Self:
         """Make a view on the same state that takes every request for one action.

@@ -7,7 +7,16 @@ digested on the way, and sent from there.
 
 from __future__ import annotations
 
-__all__ = ["Body", "BytesBody", "LostBody", "RepeatableBody", "SpooledBody", "file_chunks", "is_rewindable"]
+__all__ = [
+    "Body",
+    "BytesBody",
+    "Hasher",
+    "LostBody",
+    "RepeatableBody",
+    "SpooledBody",
+    "file_chunks",
+    "is_rewindable",
+]
 
 import os
 import tempfile
@@ -15,6 +24,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import IO, Any, NoReturn, Protocol
 
 import anyio.to_thread
@@ -38,17 +48,30 @@ _LARGE_FILES = "/var/tmp"  # noqa: S108  # file-hierarchy(7): on a disk, where /
 _TURN = 16 * 1024 * 1024
 
 
+class _Hash(Protocol):
+    def update(self, octets: bytes, /) -> object: ...
+
+    def digest(self) -> bytes: ...
+
+
+Hasher = Callable[..., _Hash]
+"""Begins a digest: ``blake3``, ``hashlib.sha256``."""
+
+
 class Body(Protocol):
     """Offer a request's body to the exchange."""
 
     size: int
     """Bytes in the body, once it was digested."""
 
-    def digested(self) -> bytes | Step:
+    def digested(self, hasher: Hasher = blake3) -> bytes | Step:
         """Digest the body, on the first call.
 
+        Args:
+            hasher: Begins the digest.
+
         Returns:
-            BLAKE3-256 of it, 32 bytes, or a step that is answered with it.
+            The digest, or a step that is answered with it.
         """
         ...
 
@@ -62,19 +85,20 @@ class BytesBody:
 
     def __init__(self, content: bytes) -> None:
         self._content = content
-        self._digest: bytes | None = None
+        self._digests: dict[Hasher, bytes] = {}
         self.size = len(content)
 
-    def digested(self) -> bytes | Step:
+    def digested(self, hasher: Hasher = blake3) -> bytes | Step:
         """Digest the body, on the first call, in a worker thread when it is large; see `Body.digested`."""
-        if self._digest is not None or self.size <= _INLINE_DIGEST:
-            return self._digested()
-        return InThread(self._digested)
+        if hasher in self._digests or self.size <= _INLINE_DIGEST:
+            return self._digested(hasher)
+        return InThread(partial(self._digested, hasher))
 
-    def _digested(self) -> bytes:
-        if self._digest is None:
-            self._digest = blake3(self._content).digest()
-        return self._digest
+    def _digested(self, hasher: Hasher) -> bytes:
+        digest = self._digests.get(hasher)
+        if digest is None:
+            digest = self._digests[hasher] = hasher(self._content).digest()
+        return digest
 
 
 class LostBody:
@@ -82,8 +106,11 @@ class LostBody:
 
     size = 0
 
-    def digested(self) -> NoReturn:
+    def digested(self, hasher: Hasher = blake3) -> NoReturn:
         """Refuse: what is left of the body is not what was meant.
+
+        Args:
+            hasher: Ignored.
 
         Raises:
             BodyError: Always.
@@ -102,41 +129,48 @@ class RepeatableBody:
 
     def __init__(self, chunks: Callable[[], Iterator[bytes]]) -> None:
         self._chunks = chunks
-        self._digest: bytes | None = None
+        self._digests: dict[Hasher, bytes] = {}
         self.size = 0
         """Bytes in the body, once it was digested."""
 
-    def digested(self) -> bytes | Step:
+    def digested(self, hasher: Hasher = blake3) -> bytes | Step:
         """Digest the body, on the first call; see `Body.digested`."""
-        return Either(self.digest, self.adigest) if self._digest is None else self._digest
+        if hasher in self._digests:
+            return self._digests[hasher]
+        return Either(partial(self.digest, hasher), partial(self.adigest, hasher))
 
-    def digest(self) -> bytes:
+    def digest(self, hasher: Hasher = blake3) -> bytes:
         """Digest the body, on the first call.
 
+        Args:
+            hasher: Begins the digest.
+
         Returns:
-            BLAKE3-256 of it, 32 bytes.
+            The digest.
 
         Raises:
             BodyError: If it cannot be read, or not be sent again.
         """
-        for _ in self._digesting():
+        for _ in self._digesting(hasher):
             pass
-        assert self._digest is not None
-        return self._digest
+        return self._digests[hasher]
 
-    async def adigest(self) -> bytes:
+    async def adigest(self, hasher: Hasher = blake3) -> bytes:
         """Digest the body on the first call, off the event loop.
 
+        Args:
+            hasher: Begins the digest.
+
         Returns:
-            BLAKE3-256 of it, 32 bytes.
+            The digest.
 
         Raises:
             BodyError: If it cannot be read, or not be sent again.
         """
-        turns = self._digesting()
+        turns = self._digesting(hasher)
         while not await anyio.to_thread.run_sync(next, turns, True):
             pass
-        return self.digest()
+        return self.digest(hasher)
 
     def seek(self, position: int, whence: int = 0) -> int:
         """Do nothing: iterating rewinds; its presence tells requests that a redirect may send this again.
@@ -151,7 +185,8 @@ class RepeatableBody:
         return 0
 
     def __iter__(self) -> Iterator[bytes]:
-        self.digest()  # of what was not read to its end nothing is sent
+        if not self._digests:
+            self.digest()  # of what was not read to its end nothing is sent
         missing = self.size
         for chunk in self._chunks():
             missing -= len(chunk)
@@ -168,19 +203,19 @@ class RepeatableBody:
         while chunk := await anyio.to_thread.run_sync(_gather, chunks):
             yield chunk
 
-    def _digesting(self) -> Iterator[bool]:
+    def _digesting(self, hasher: Hasher) -> Iterator[bool]:
         """Digest the body if that was not done, so many bytes at each turn."""
-        if self._digest is not None:
+        if hasher in self._digests:
             return
         # One thread: several would be a pool of the whole process, which a forked child does not have.
-        hasher, size, turn = blake3(), 0, _TURN
-        for chunk in self._first_pass():
-            hasher.update(chunk)
+        begun, size, turn = hasher(), 0, _TURN
+        for chunk in self._chunks() if self._digests else self._first_pass():
+            begun.update(chunk)
             size += len(chunk)
             if size >= turn:
                 turn = size + _TURN
                 yield False
-        self.size, self._digest = size, hasher.digest()
+        self.size, self._digests[hasher] = size, begun.digest()
 
     def _first_pass(self) -> Iterator[bytes]:
         return self._chunks()
@@ -215,11 +250,14 @@ class SpooledBody(RepeatableBody):
         weakref.finalize(self, _close, self._spool)
         super().__init__(file_chunks(self._spool))
 
-    async def adigest(self) -> bytes:
+    async def adigest(self, hasher: Hasher = blake3) -> bytes:
         """Read the source to its end on the first call, and digest it, off the event loop.
 
+        Args:
+            hasher: Begins the digest.
+
         Returns:
-            BLAKE3-256 of the body, 32 bytes.
+            The digest.
 
         Raises:
             BodyError: If the source cannot be spooled.
@@ -235,7 +273,7 @@ class SpooledBody(RepeatableBody):
                     await anyio.to_thread.run_sync(self._write, pending)
                     pending, size = [], 0
             self._source = pending
-        return await super().adigest()
+        return await super().adigest(hasher)
 
     def _first_pass(self) -> Iterator[bytes]:
         # Given away once: what failed half-way cannot be told from what is whole a second time.

@@ -8,20 +8,24 @@ response of each chain of redirects, whose request is not the one it yielded.
 
 from __future__ import annotations
 
-__all__ = ["FamilyAuth", "HttpxFamily"]
+__all__ = ["FamilyAuth", "FamilyTokenAuth", "HttpxFamily"]
 
-from collections.abc import AsyncGenerator, Awaitable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, ClassVar, NoReturn
 
 from ..._runtime.drivers import run_anyio, run_blocking, take_turn
+from ..._wire.origins import Origin
 from ...errors import ArgumentError, BodyError, TunedDigestError
 from ...events import Report
 from ..auth import AuthBase
 from ..bodies import RepeatableBody, SpooledBody
-from ..flow import Flow, prime
+from ..carriage import Carriage
+from ..flow import prime
 from ..library_errors import as_library_error
-from .httpx_messages import AsyncMessages, Resumed, SyncMessages
+from ..token_auth import TokenAuthBase
+from .httpx_messages import AsyncMessages, Resumed, SyncMessages, copied_request
 
 
 class HttpxFamily:
@@ -62,10 +66,31 @@ class HttpxFamily:
         return as_library_error(error, self.library.RequestError, request=request, response=response)
 
 
-class FamilyAuth(AuthBase):
-    __doc__ = AuthBase.__doc__
+class _Flows:
+    """Drive the flow of an auth object through a client, blocking or async."""
 
     _family: ClassVar[HttpxFamily]
+    _carriage: Callable[[], Carriage]
+    _flow: Callable[..., Any]  # the flow of either scheme: both have the same moves
+
+    def _kept(self, request: Any) -> Any:
+        """Give a request to send with credentials that are kept; None where there are none."""
+        return None
+
+    def _is_answered(self, response: Any) -> bool:
+        """Tell whether the answer to such a request goes to the caller."""
+        raise AssertionError
+
+    @contextmanager
+    def _as_its_own(self, request: Any, response: Any = None) -> Iterator[None]:
+        """Raise errors that ``except`` clauses for the library catch as well."""
+        try:
+            yield
+        except TunedDigestError as error:
+            raise self._family.as_its_own(error, request, response) from error
+        except self._family.library.RequestError as error:  # of reading a 401, where it names no request
+            error.request = request
+            raise
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """Send a request, signed, through a blocking client.
@@ -79,27 +104,31 @@ class FamilyAuth(AuthBase):
         Raises:
             TunedDigestError: Also the library's own request error, if it cannot be signed.
         """
-        family, messages = self._family, SyncMessages(self._family, self._settings)
-        flow = Flow(self._settings, messages, messages)
-        try:
-            following = run_blocking(flow.start(request))
-        except TunedDigestError as error:
-            raise family.as_its_own(error, request) from error
+        kept, response = self._kept(request), None
+        if kept is not None:
+            response = yield kept
+            if self._is_answered(response):
+                return
+        carriage = self._carriage()
+        messages = SyncMessages(self._family, carriage)
+        flow = self._flow(carriage, messages, messages)
         sent = 0
         try:
+            if kept is None:
+                with self._as_its_own(request):
+                    following = run_blocking(flow.start(request))
+            else:
+                flow.note_sent(kept)
+                following = kept
             while following is not None:
-                response = yield following
-                try:
+                if response is None:
+                    response = yield following
+                with self._as_its_own(response.request, response):
                     for hop in response.history[sent:]:
                         messages.note_redirect(hop)
                         run_blocking(flow.on_redirect(hop))
                     following = run_blocking(flow.on_response(response))
-                except TunedDigestError as error:
-                    raise family.as_its_own(error, response.request, response) from error
-                except family.library.RequestError as error:  # of reading a 401, where it names no request
-                    error.request = response.request
-                    raise
-                sent += 1
+                sent, response = sent + 1, None
         finally:
             flow.close()
 
@@ -115,28 +144,32 @@ class FamilyAuth(AuthBase):
         Raises:
             TunedDigestError: Also the library's own request error, if it cannot be signed.
         """
-        family, messages = self._family, AsyncMessages(self._family, self._settings)
-        flow = Flow(self._settings, messages, messages)
         await take_turn()
-        try:
-            following = await run_anyio(flow.start(request))
-        except TunedDigestError as error:
-            raise family.as_its_own(error, request) from error
+        kept, response = self._kept(request), None
+        if kept is not None:
+            response = yield kept
+            if self._is_answered(response):
+                return
+        carriage = self._carriage()
+        messages = AsyncMessages(self._family, carriage)
+        flow = self._flow(carriage, messages, messages)
         sent = 0
         try:
+            if kept is None:
+                with self._as_its_own(request):
+                    following = await run_anyio(flow.start(request))
+            else:
+                flow.note_sent(kept)
+                following = kept
             while following is not None:
-                response = yield following
-                try:
+                if response is None:
+                    response = yield following
+                with self._as_its_own(response.request, response):
                     for hop in response.history[sent:]:
                         messages.note_redirect(hop)
                         await run_anyio(flow.on_redirect(hop))
                     following = await run_anyio(flow.on_response(response))
-                except TunedDigestError as error:
-                    raise family.as_its_own(error, response.request, response) from error
-                except family.library.RequestError as error:  # of reading a 401, where it names no request
-                    error.request = response.request
-                    raise
-                sent += 1
+                sent, response = sent + 1, None
         finally:
             flow.close()
 
@@ -153,6 +186,10 @@ class FamilyAuth(AuthBase):
             "drive sync_auth_flow or async_auth_flow: auth_flow cannot know whether it may block"
         )
 
+
+class FamilyAuth(_Flows, AuthBase):
+    __doc__ = AuthBase.__doc__
+
     def _prime(self, client: Any, method: str | None, path: str | None) -> bool | Awaitable[bool]:
         """Prime through a client, sync or async; see the leaf's `prime`."""
         library, auth = self._family.library, self._for_priming()
@@ -165,6 +202,34 @@ class FamilyAuth(AuthBase):
         close = library.Response.aclose if is_async else library.Response.close
         steps = prime(self._settings, send, _report, close, method, path)
         return run_anyio(steps) if is_async else run_blocking(steps)
+
+
+class FamilyTokenAuth(_Flows, TokenAuthBase):
+    __doc__ = TokenAuthBase.__doc__
+
+    def _kept(self, request: Any) -> Any:
+        settings = self._settings
+        if not settings.reuse or settings.also:
+            return None
+        url, field = request.url, settings.field
+        origin = Origin.known(url.scheme, url.raw_host.decode("ascii"), url.port)
+        if origin is None or field in request.headers:
+            return None
+        credentials = settings.kept(origin)
+        if credentials is None:
+            return None
+        sent = copied_request(self._family.library, request)
+        sent.headers[field] = credentials
+        for name, value in settings.fields:
+            sent.headers[name] = value
+        settings.note_signed(origin, request.method)
+        return sent
+
+    def _is_answered(self, response: Any) -> bool:
+        if response.status_code == 401 or response.history:
+            return False
+        response.extensions["tuned_digest"] = Report(1, self._settings.scheme)
+        return True
 
 
 def _report(response: Any) -> Report | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["AsyncMessages", "Resumed", "SyncMessages"]
+__all__ = ["AsyncMessages", "Resumed", "SyncMessages", "copied_request"]
 
 import copy
 import zlib
@@ -11,14 +11,13 @@ from contextlib import suppress
 from typing import Any, cast
 
 from ..._wire.challenge import REASON_LIMIT
-from ..._wire.credentials import is_ours
 from ..._wire.origins import Origin
 from ..._wire.request import FieldValues, split_target
 from ...events import Report
 from ..bodies import Body, BytesBody, LostBody, RepeatableBody, file_chunks, is_rewindable
+from ..carriage import Carriage
 from ..cookies import FreshCookies, merge_cookies
 from ..exchange import Fields, Target
-from ..settings import Settings
 from .heads import Head
 
 _OF_EVERY_REQUEST = frozenset({"host", "user-agent", "accept", "accept-encoding", "accept-language"})
@@ -63,10 +62,12 @@ class Resumed:
 class _Messages:
     """Read and write the library's messages; what is I/O differs between the two below."""
 
-    def __init__(self, family: Any, settings: Settings) -> None:
+    def __init__(self, family: Any, carriage: Carriage) -> None:
         self._family = family
-        self._resources = settings.resources
-        self._clock = settings.clock
+        self._resources = carriage.resources
+        self._clock = carriage.clock
+        self._is_ours = carriage.is_ours
+        self._field = carriage.field
         self._cookies: FreshCookies | None = None
         self._read: tuple[Any, _FieldValues] | None = None
 
@@ -79,7 +80,7 @@ class _Messages:
         return Target(request.method, origin, *split_target(target.decode("latin-1")))
 
     def authorization(self, request: Any) -> str | None:
-        values = self.request_fields(request)("Authorization")
+        values = self.request_fields(request)(self._field)
         return ", ".join(values) if values else None
 
     def request_fields(self, request: Any) -> _FieldValues:
@@ -113,14 +114,14 @@ class _Messages:
 
     def authorize(self, request: Any, fields: Fields | None) -> Any:
         # A copy: the caller may be sending the same request in another task.
-        authorized = self._copy(request)
+        authorized = copied_request(self._family.library, request)
         headers = authorized.headers
         present = self.request_fields(request)
         if fields is not None:
             for name, value in fields:
                 headers[name] = value
-        elif is_ours(self.authorization(request) or ""):
-            del headers["Authorization"]
+        elif self._is_ours(self.authorization(request) or ""):
+            del headers[self._field]
         if self._cookies is not None:
             self._merge_cookies(self._cookies, headers, request.url)
         if present("Content-Length"):
@@ -130,24 +131,6 @@ class _Messages:
             if present("Transfer-Encoding"):
                 del headers["Transfer-Encoding"]  # never both (RFC 9112 section 6.2)
         return authorized
-
-    def _copy(self, request: Any) -> Any:
-        library = self._family.library
-        if type(request) is not library.Request:  # whatever a caller's own class has beside what it inherits
-            copied = copy.copy(request)
-            copied.stream, copied.extensions = request.stream, dict(request.extensions)
-            copied.headers = library.Headers(request.headers)
-            return copied
-        copied = library.Request(
-            request.method,
-            request.url,
-            headers=request.headers,
-            stream=request.stream,
-            extensions=request.extensions,
-        )
-        if type(request.stream) is library.ByteStream:
-            copied.read()
-        return copied
 
     def request(self, response: Any) -> Any:
         return response.request
@@ -302,6 +285,25 @@ def _decoded(response: Any, resumed: Resumed) -> bytes:
         return zlib.decompressobj(_GZIP_OR_ZLIB).decompress(head, REASON_LIMIT)
     except zlib.error:
         return b""
+
+
+def copied_request(library: Any, request: Any) -> Any:
+    """Copy a request, so that another task can send it too."""
+    if type(request) is not library.Request:  # whatever a caller's own class has beside what it inherits
+        copied = copy.copy(request)
+        copied.stream, copied.extensions = request.stream, dict(request.extensions)
+        copied.headers = library.Headers(request.headers)
+        return copied
+    copied = library.Request(
+        request.method,
+        request.url,
+        headers=request.headers,
+        stream=request.stream,
+        extensions=request.extensions,
+    )
+    if type(request.stream) is library.ByteStream:
+        copied.read()
+    return copied
 
 
 def _is_repeatable(part: object) -> bool:

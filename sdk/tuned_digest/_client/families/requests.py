@@ -9,8 +9,9 @@ it is given, and answers a challenge by sending the request again itself.
 
 from __future__ import annotations
 
-__all__ = ["FamilyAuth", "RequestsFamily"]
+__all__ = ["FamilyAuth", "FamilyTokenAuth", "RequestsFamily"]
 
+import functools
 import threading
 import weakref
 from collections.abc import Callable
@@ -22,9 +23,10 @@ from ..._runtime.steps import Steps
 from ...errors import ArgumentError, TunedDigestError
 from ...events import Report
 from ..auth import AuthBase
-from ..flow import Flow, prime
+from ..flow import prime
 from ..library_errors import as_library_error
-from .requests_messages import Messages, bare, text
+from ..token_auth import TokenAuthBase
+from .requests_messages import Messages, bare, copied_request, text
 
 T = TypeVar("T")
 
@@ -42,8 +44,8 @@ class RequestsFamily:
         self.urllib3: Any = urllib3
 
 
-class FamilyAuth(AuthBase):
-    __doc__ = AuthBase.__doc__
+class _Signing:
+    """Sign prepared requests, and read what comes back."""
 
     _family: ClassVar[RequestsFamily]
 
@@ -54,12 +56,16 @@ class FamilyAuth(AuthBase):
             other = type(request).__module__.partition(".")[0]
             raise ArgumentError(
                 f"this auth object is for {library.__name__}, and the request is of {other}: import "
-                f"TunedDigestAuth from tuned_digest.{other}"
+                f"{type(self).__name__} from tuned_digest.{other}"
             )
         hook = _Hook(self._family, self, request)
         hook.start(request)
         request.register_hook("response", hook)
         return request
+
+
+class FamilyAuth(_Signing, AuthBase):
+    __doc__ = AuthBase.__doc__
 
     def _prime(self, session: Any, method: str | None, path: str | None) -> bool:
         """Prime through a session; see the leaf's `prime`."""
@@ -76,32 +82,37 @@ class FamilyAuth(AuthBase):
         )
 
 
+class FamilyTokenAuth(_Signing, TokenAuthBase):
+    __doc__ = TokenAuthBase.__doc__
+
+
 class _Hook:
     """Read each response of one request and of its redirects."""
 
-    def __init__(self, family: RequestsFamily, auth: FamilyAuth, request: Any) -> None:
+    def __init__(self, family: RequestsFamily, auth: Any, request: Any) -> None:
         self._family = family
-        self._settings = auth._settings
-        self._messages = Messages(family, self._settings, text(request.headers.get("Authorization")))
+        carriage = auth._carriage()
+        self._messages = Messages(family, carriage, text(request.headers.get(carriage.field)))
+        self._flow_of = functools.partial(auth._flow, carriage, self._messages)
         self._first = weakref.ref(request)
-        self._started: list[Flow[Any, Any]] = []
+        self._started: list[Any] = []
         # A call and its redirects stay in one thread; two threads that send one request are two calls.
         self._call = threading.local()
 
     def start(self, request: Any) -> None:
         """Sign the request for the first time."""
-        flow = Flow[Any, Any](self._settings, self._messages)
+        flow = self._flow_of()
         self._run(flow.start(request), request=request)
         self._started.append(flow)
 
     def __call__(self, response: Any, **sending: Any) -> Any:
         flow = self._flow(response.request)
         sent, first = response.request, self._first()
-        response.request = _copy(sent)
+        response.request = copied_request(sent)
         self._messages.forget_ours(sent)
         if first is not None and first is not sent:
             self._messages.forget_ours(first)
-        while again := self._answered(flow, response):
+        while again := self._stepped(flow.on_response(response), response):
             previous = response
             try:
                 response = previous.connection.send(again, **sending)
@@ -109,24 +120,28 @@ class _Hook:
                 raise as_library_error(error, self._family.library.RequestException, request=again) from error
             response.history = [*previous.history, previous]
             response.request = again
-        self._call.redirected = flow, self._messages.next_url(response)
+        url = self._messages.next_url(response)
+        if url is not None and hasattr(flow, "forward"):
+            following = self._messages.following(response, sent, url)
+            self._stepped(flow.forward(following), response)
+        self._call.redirected = flow, url
         return response
 
-    def _flow(self, request: Any) -> Flow[Any, Any]:
+    def _flow(self, request: Any) -> Any:
         """Find the flow of a call: a redirect goes on with it, and nothing else that is sent anew does."""
         try:
             return self._started.pop()
         except IndexError:
             flow, url = getattr(self._call, "redirected", (None, None))
         if flow is None or url is None or request is self._first() or bare(request.url) != url:
-            flow = Flow[Any, Any](self._settings, self._messages)
+            flow = self._flow_of()
             flow.resume(self._first() or request)
         return flow
 
-    def _answered(self, flow: Flow[Any, Any], response: Any) -> Any:
-        """Read a response, and let go of its connection when that fails."""
+    def _stepped(self, steps: Steps[T], response: Any) -> T:
+        """Run steps on a response, and let go of its connection when they fail."""
         try:
-            return self._run(flow.on_response(response), request=response.request, response=response)
+            return self._run(steps, request=response.request, response=response)
         except BaseException:
             response.close()
             raise
@@ -141,13 +156,6 @@ class _Hook:
     def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
         # A response pickles its request, and that its hooks: what comes back signs nothing.
         return _inert_hook, ()
-
-
-def _copy(request: Any) -> Any:
-    """Copy a request that was sent, and nothing that takes longer."""
-    copied = object.__new__(type(request))
-    vars(copied).update(vars(request))
-    return copied
 
 
 def _inert_hook() -> Callable[..., None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Messages", "bare", "text"]
+__all__ = ["Messages", "bare", "copied_request", "text"]
 
 import functools
 import re
@@ -11,16 +11,17 @@ from contextlib import suppress
 from typing import Any, cast
 from urllib.parse import urljoin, urlsplit
 
-from ..._wire.credentials import is_ours
 from ..._wire.origins import Origin
 from ..._wire.request import FieldValues, split_target
 from ...errors import ArgumentError
 from ...events import Report
 from ..bodies import Body, BytesBody, LostBody, RepeatableBody, SpooledBody, file_chunks, is_rewindable
+from ..carriage import DIGEST_FIELD, Carriage
 from ..cookies import FreshCookies, merge_cookies
 from ..exchange import Fields, Target
-from ..settings import Settings
 from .heads import Head
+
+_KEEPING_BODIES = frozenset({307, 308})  # of the redirects that requests follows
 
 _CHUNK = 64 * 1024  # bytes read from a file at a time
 
@@ -37,10 +38,12 @@ _PLAIN_URL = re.compile(
 class Messages:
     """Read and write the library's messages."""
 
-    def __init__(self, family: Any, settings: Settings, own: str | None) -> None:
+    def __init__(self, family: Any, carriage: Carriage, own: str | None) -> None:
         self._family = family
-        self._resources = settings.resources
-        self._clock = settings.clock
+        self._resources = carriage.resources
+        self._clock = carriage.clock
+        self._is_ours = carriage.is_ours
+        self._field = carriage.field
         self._own = own
 
     def target(self, request: Any) -> Target | None:
@@ -57,9 +60,9 @@ class Messages:
         return Target(request.method or "", origin, *split_target(target)) if origin else None
 
     def authorization(self, request: Any) -> str | None:
-        value = text(request.headers.get("Authorization"))
+        value = text(request.headers.get(self._field))
         # requests puts a password from .netrc in the place of what a redirected request had.
-        return value if value == self._own or is_ours(value or "") else None
+        return value if value == self._own or self._is_ours(value or "") else None
 
     def body(self, request: Any, *, was_sent: bool) -> Body:
         body = request.body
@@ -97,8 +100,8 @@ class Messages:
         if fields is not None:
             for name, value in fields:
                 headers[name] = value
-        elif is_ours(self.authorization(request) or ""):
-            del headers["Authorization"]
+        elif self._is_ours(self.authorization(request) or ""):
+            del headers[self._field]
         if body is not None and "Content-Length" in headers:
             if isinstance(body, RepeatableBody):
                 # The library counts the characters of a text file, not the bytes they are sent as.
@@ -159,8 +162,10 @@ class Messages:
         the field.
         """
         sent.headers = _copied(sent.headers)  # another thread may be writing the old ones to its socket
-        if is_ours(self.authorization(sent) or ""):
-            del sent.headers["Authorization"]
+        if self._is_ours(self.authorization(sent) or ""):
+            del sent.headers[self._field]
+            if self._is_ours(text(sent.headers.get(DIGEST_FIELD)) or ""):
+                del sent.headers[DIGEST_FIELD]
 
     def next_url(self, response: Any) -> str | None:
         """Find where the library sends the next request of a call; None where the call ends."""
@@ -171,6 +176,15 @@ class Messages:
         with suppress(ValueError):  # a location that is no URL is the library's own matter
             return bare(urljoin(response.url, library.utils.requote_uri(location)))
         return None
+
+    def following(self, response: Any, sent: Any, url: str) -> Any:
+        """Give the request that the library makes of a redirect; it shares its header fields with `sent`."""
+        following = copied_request(sent)
+        following.url = url
+        self._family.library.sessions.SessionRedirectMixin().rebuild_method(following, response)
+        if response.status_code not in _KEEPING_BODIES:
+            following.body = None
+        return following
 
 
 class _ResumedRaw:
@@ -227,6 +241,13 @@ def _copied(headers: Any) -> Any:
         return headers.copy()
     copied = type(headers)()
     copied._store = store.copy()
+    return copied
+
+
+def copied_request(request: Any) -> Any:
+    """Copy a request that was sent, and nothing that takes longer."""
+    copied = object.__new__(type(request))
+    vars(copied).update(vars(request))
     return copied
 
 
