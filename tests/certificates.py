@@ -2,6 +2,7 @@
 
 import datetime as dt
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +22,12 @@ class Certificate:
     key_path: str
 
 
-def make_certificate(folder: Path) -> Certificate:
-    """Make a certificate for the names that tests use."""
+def make_certificate(folder: Path, names: Sequence[str] = NAMES) -> Certificate:
+    """Make a certificate for names, by default those that most tests use."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAMES[0])])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
     now = dt.datetime.now(dt.UTC)
-    alternatives: list[x509.GeneralName] = [x509.DNSName(host) for host in NAMES]
+    alternatives: list[x509.GeneralName] = [x509.DNSName(host) for host in names]
     alternatives.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
     certificate = (
         x509.CertificateBuilder()

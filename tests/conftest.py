@@ -15,11 +15,20 @@ from tuned_digest.proof.engines import Portable
 from .certificates import Certificate, make_certificate
 from .clients import CLIENTS, Client, Connect
 from .field_server import verified
+from .jose_library import jose
 from .ledger import Ledger
+from .postgres_server import own_postgres_server, postgres_server
 from .redis_servers import launch, redis_server, valkey_server
 from .serving import QUICK, QUICK_CREATE, Served, serve
 
-__all__ = ["launch", "redis_server", "valkey_server"]  # fixtures
+__all__ = [
+    "jose",
+    "launch",
+    "own_postgres_server",
+    "postgres_server",
+    "redis_server",
+    "valkey_server",
+]  # fixtures
 
 # A busy machine is no failure: bounds on time are no test's business here.
 settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -12,18 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sybil import Document
-from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
 
 from tuned_digest import Ed25519Signer
 from tuned_digest._cli.blobs import blobs_application
 
+from .pages import run_blocks
 from .serving import QUICK, QUICK_CREATE, serve
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 REFERENCE = ROOT / "docs" / "reference.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+OUR_PAGES = [page for page in PAGES if page.name != "howto-services.md"]  # see test_services.py for that one
 MARKDOWN = [*sorted(ROOT.glob("*.md")), *PAGES[1:]]
 PROGRAMS = sorted((ROOT / "examples").glob("*.py"))
 
@@ -56,7 +56,7 @@ def named(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
+@pytest.mark.parametrize("page", OUR_PAGES, ids=named)
 def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Python blocks of a page run, in order, against a real server."""
     monkeypatch.chdir(tmp_path)
@@ -65,12 +65,7 @@ def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     key.touch(mode=0o600)
     key.write_bytes(Ed25519Signer.generate().to_pem())
     with serve(blobs_application(access=QUICK, create=QUICK_CREATE)) as served:
-        document = Document(SERVERS.sub(served.url, page.read_text("utf-8")), str(page))
-        for parser in (PythonCodeBlockParser(), SkipParser()):
-            for region in parser(document):
-                document.add(region)
-        for example in document:
-            example.evaluate()
+        run_blocks(page, SERVERS.sub(served.url, page.read_text("utf-8")))
 
 
 def test_nothing_in_the_readme_is_skipped() -> None:

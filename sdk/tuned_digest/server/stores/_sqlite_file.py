@@ -164,7 +164,7 @@ class SQLiteFile:
             raise ArgumentError(
                 f"SQLiteNonceStore needs SQLite 3.35 or later, and this Python has {sqlite3.sqlite_version}"
             )
-        _create_private(self._path)
+        create_private(self._path)
         connection = _connected(self._path)
         try:
             self._prepare(connection)
@@ -228,7 +228,7 @@ def _size(path: str) -> int:
         return 0
 
 
-def _create_private(path: str) -> None:
+def create_private(path: str) -> None:
     """Make an empty file that its owner alone can read; SQLite makes those beside it likewise.
 
     A file that is there is not opened: closing it here would take the locks of this process's other
