@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 from blake3 import blake3
 
 from tuned_digest import Ed25519Signer, Limits, MemoryNonceCache, NextNonce, Origin, Resources, Tuning, Work
-from tuned_digest._client.bodies import BytesBody
+from tuned_digest._client.bodies import BytesBody, Hasher
 from tuned_digest._client.exchange import Exchange, Fields, Target
 from tuned_digest._client.records import Records
 from tuned_digest._client.settings import Budget, Settings, guess_action
@@ -87,10 +87,10 @@ class NotedBody(BytesBody):
         super().__init__(content)
         self._note = note
 
-    def digested(self) -> bytes | Step:
+    def digested(self, hasher: Hasher = blake3) -> bytes | Step:
         """Note it, and digest."""
         self._note("digest")
-        return super().digested()
+        return super().digested(hasher)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import httpx
 import pytest
 
 from tuned_digest import Ed25519Signer
-from tuned_digest.httpx import TunedDigestAuth
+from tuned_digest.httpx import SelfSignedTokenAuth, TunedDigestAuth
 
 from .serving import Served
 
@@ -50,7 +51,11 @@ ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "default::ResourceWarning", "PYTH
 
 def test_every_example_is_tested() -> None:
     """There is no example that these tests do not run."""
-    assert {path.stem for path in EXAMPLES.iterdir() if path.suffix == ".py"} == {*CLIENTS, "server"}
+    assert {path.stem for path in EXAMPLES.iterdir() if path.suffix == ".py"} == {
+        *CLIENTS,
+        "accounts_server",
+        "server",
+    }
 
 
 @pytest.mark.parametrize("name", CLIENTS)
@@ -95,6 +100,32 @@ def test_server(signer: Ed25519Signer) -> None:
         assert (stranger.status_code, stranger.json()["reason"]) == (401, "unknown identity")
         too_large = client.put("/notes/first", content=bytes(64 * 1024 + 1), auth=auth)
         assert too_large.status_code == 413
+
+
+def test_accounts_server(tmp_path: Path) -> None:
+    """The example with accounts enrols a key that was invited, and takes its tokens."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    file, key = tmp_path / "accounts.db", tmp_path / "key.pem"
+    program = [sys.executable, "-m", "tuned_digest"]
+
+    def run(*arguments: str | Path, told: str = "") -> str:
+        return subprocess.run(
+            [*program, *arguments], input=told, capture_output=True, text=True, timeout=60, check=True
+        ).stdout
+
+    command = [sys.executable, EXAMPLES / "accounts_server.py", url.rpartition(":")[2], file]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
+        assert process.stderr is not None
+        try:
+            assert any("running on" in line for line in iter(process.stderr.readline, ""))
+            code = run("keys", "invite", "acme", "--registry", file)
+            run("enroll", f"{url}/account", "--account", "acme", "--key", key, "--invitation", "-", told=code)
+            auth = SelfSignedTokenAuth(url, Ed25519Signer.from_file(key), account="acme")
+            assert httpx.get(f"{url}/whoami", auth=auth).json()["account"] == "acme"
+        finally:
+            process.terminate()
+            process.stderr.read()
 
 
 def test_server_offers_no_search_for_creating() -> None:

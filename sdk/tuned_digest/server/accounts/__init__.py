@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["AuditEntry", "Candidate", "Code", "EnrolledKey", "KeyRegistry", "MemoryKeyRegistry"]
+__all__ = [
+    "AuditEntry",
+    "Candidate",
+    "Code",
+    "EnrolledKey",
+    "Enrolment",
+    "KeyRegistry",
+    "MemoryKeyRegistry",
+    "Registration",
+]
 
+from .enrolment import Enrolment, Registration
 from .memory import MemoryKeyRegistry
 from .registry import AuditEntry, Candidate, Code, EnrolledKey, KeyRegistry

@@ -10,6 +10,7 @@ __all__ = ["Database"]
 
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
@@ -45,7 +46,7 @@ _PROBLEMS: dict[int | str, str] = {  # by SQLite's result code, by PostgreSQL's 
     sqlite3.SQLITE_PERM: _NO_RIGHT,
     "25006": _READ_ONLY,
     "42501": _READ_ONLY,
-    "42P01": "does not have the registry's tables: call start() of the registry first",
+    "42P01": "does not have the registry's tables",
     "53100": _FULL,
     "55P03": _IN_USE,
     "57014": _IN_USE,
@@ -121,6 +122,16 @@ class Database:
         self.lock = int.from_bytes(blake3(f"tuned-digest {name}".encode()).digest(8), signed=True)
         values = {"lock": self.lock, "milliseconds": int(LOCK_TIMEOUT * 1000)}
         self._begin = [statement.format(**values) for statement in _BEGIN[self.dialect.name]]
+        self._start: Callable[[], None] | None = None
+        self._starting = PerProcess(threading.Lock)
+
+    def before_first_use(self, start: Callable[[], None] | None) -> None:
+        """Have the tables made before they are first used, where nobody did so when the application started.
+
+        Args:
+            start: Makes them, by statements that are run as `is_start`; None once they are made.
+        """
+        self._start = start
 
     def reader(self, statement: Select[Any], parameter: str) -> Callable[[str], Sequence[Any] | None]:
         """Compile a read of one row, which costs little more than the driver's own time.
@@ -137,6 +148,7 @@ class Database:
 
         def read(value: str) -> Sequence[Any] | None:
             values: Any = (value,) if is_positional else {parameter: value}
+            self._make_ready()
             try:
                 return self._read(sql, values)
             except self.dialect.loaded_dbapi.Error:  # once more, with all that SQLAlchemy does on errors
@@ -160,6 +172,8 @@ class Database:
             StoreUnavailableError: If the database cannot do it now.
             ArgumentError: If it never will, as far as that can be told.
         """
+        if not is_start:
+            self._make_ready()
         with self._explained(is_start):
             return _again_if_lost(lambda: self._run(work))
 
@@ -177,6 +191,8 @@ class Database:
             StoreUnavailableError: If the database cannot do it now.
             ArgumentError: If it never will, as far as that can be told.
         """
+        if not is_start:
+            self._make_ready()
         with self._explained(is_start):
             connection = _again_if_lost(self._begun)
             try:
@@ -199,7 +215,9 @@ class Database:
             StoreUnavailableError: If that cannot be told now.
         """
         if self.dialect.name == "postgresql":
-            encodings = self.run(lambda connection: connection.exec_driver_sql(_ENCODINGS).one())
+            encodings = self.run(
+                lambda connection: connection.exec_driver_sql(_ENCODINGS).one(), is_start=True
+            )
             if set(encodings) != {"UTF8"}:
                 raise ArgumentError(f"{self.place} is not in UTF-8: make a database with ENCODING 'UTF8'")
 
@@ -207,6 +225,16 @@ class Database:
         """Close the connections that this process does not use now; the next use opens new ones."""
         if self._is_owned:
             self._engine.get().dispose()
+
+    def _make_ready(self) -> None:
+        if self._start is None:
+            return
+        with self._starting.get():
+            if self._start is not None:
+                try:
+                    self._start()
+                except ArgumentError as error:  # a request is answered with 503, and the log says why
+                    raise StoreUnavailableError(str(error)) from None
 
     def _read(self, sql: str, values: Any) -> Sequence[Any] | None:
         engine = self._engine.get()

@@ -77,6 +77,7 @@ class SQLKeyRegistry:
         self._are_mounted = tables is not None
         self._tables = tables or add_tables(MetaData())
         self._database = Database(database, self._tables.audit.fullname)
+        self._database.before_first_use(self.start)
         keys = self._tables.keys
         self._read_key = self._database.reader(
             select(keys).where(keys.c.thumbprint == bindparam("thumbprint")), "thumbprint"
@@ -84,6 +85,8 @@ class SQLKeyRegistry:
 
     def start(self) -> None:
         """Make the tables, or bring them to this release's version; other processes may start as well.
+
+        An application that is not told when it starts does this at its first use.
 
         Tables of the owner's metadata are only looked for.
 
@@ -101,6 +104,7 @@ class SQLKeyRegistry:
             self._database.write(
                 lambda connection: _versions.migrate(connection, self._database.place), is_start=True
             )
+        self._database.before_first_use(None)
 
     def close(self) -> None:
         """Close the connections of this process; the next use opens new ones. An owner's are left open."""
