@@ -18,7 +18,7 @@ from tuned_digest.errors import MalformedFieldError
 from tuned_digest.proof import prove
 from tuned_digest.proof.argon2 import ACCESS_TUNING
 
-from . import abuse, cost, crash, field, native, steady
+from . import abuse, cost, crash, field, native, steady, token_server, tokens
 from .table import held, measured_by, row, served, timed
 
 SERVER = ("tuned_digest", "serve", "--port", "0")
@@ -166,6 +166,7 @@ def main(arguments: Sequence[str]) -> int:
     rows: dict[str, Callable[[], None]] = {
         "reading": linear_reading,
         "cost": cost.added,
+        "tokens": tokens.added,
         "whole requests": whole_requests,
         "stalls": stalls,
         "memory": field.memory,
@@ -177,6 +178,7 @@ def main(arguments: Sequence[str]) -> int:
         "steady": steady.rows,
         **abuse.ROWS,
         **crash.ROWS,
+        **token_server.ROWS,
     }
     for client, connect in CLIENTS.items():
         rows[f"round trips {client}"] = partial(round_trips, client, connect)

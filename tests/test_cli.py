@@ -281,6 +281,7 @@ def test_the_demo_holds(capfd: pytest.CaptureFixture[str]) -> None:
     assert "2 workers have taken a nonce that another one issued" in ended.stdout
     assert ended.stdout.count("one round trip") == 3 * (5 + 1)
     assert ended.stdout.count("2 round trips") == 3
+    assert ended.stdout.count("401, the token was used before") == 1
     assert "All of it held." in ended.stdout
 
 

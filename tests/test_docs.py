@@ -8,16 +8,23 @@ import shlex
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tuned_digest import Ed25519Signer
+from tuned_digest import Ed25519Signer, PublicKey
+from tuned_digest._cli.accounts import beside_accounts
 from tuned_digest._cli.blobs import blobs_application
+from tuned_digest.server import MemoryNonceStore
+from tuned_digest.server.accounts import EnrolledKey, MemoryKeyRegistry
+from tuned_digest.server.asgi import Application, Receive, Scope, Send
 
 from .pages import run_blocks
-from .serving import QUICK, QUICK_CREATE, serve
+from .serving import QUICK, QUICK_CREATE, Served, serve
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -56,6 +63,30 @@ def named(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+QUICK_BLOBS = partial(blobs_application, access=QUICK, create=QUICK_CREATE)
+
+OF_ACCOUNTS = {"README.md", "howto-tokens.md", "howto-accounts.md", "howto-lost-device.md"}
+"""The pages whose key is enrolled, for the account acme-42."""
+
+
+@contextmanager
+def served_to(signer: Ed25519Signer) -> Iterator[Served]:
+    """The blob store under both schemes, and its accounts, to one key."""
+    served_later: Application
+
+    async def later(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await served_later(scope, receive, send)
+
+    with serve(later, lifespan="off") as served:
+        registry, store, key = MemoryKeyRegistry(), MemoryNonceStore(), PublicKey.of(signer)
+        enrolled = EnrolledKey(key.thumbprint, "acme-42", key.jwk, "laptop", time.time())
+        registry.enrol(enrolled, what="key added", by="operator")
+        blobs = QUICK_BLOBS(nonces=store, registry=registry, origin=served.url)
+        served_later = beside_accounts(blobs, registry, served.url, registration="invited", single_use=store)
+        yield served
+
+
 @pytest.mark.parametrize("page", OUR_PAGES, ids=named)
 def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Python blocks of a page run, in order, against a real server."""
@@ -63,8 +94,10 @@ def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("NONCE_KEY", "ab" * 32)
     key = tmp_path / "key.pem"
     key.touch(mode=0o600)
-    key.write_bytes(Ed25519Signer.generate().to_pem())
-    with serve(blobs_application(access=QUICK, create=QUICK_CREATE)) as served:
+    signer = Ed25519Signer.generate()
+    key.write_bytes(signer.to_pem())
+    serving = served_to(signer) if page.name in OF_ACCOUNTS else serve(QUICK_BLOBS())
+    with serving as served:
         run_blocks(page, SERVERS.sub(served.url, page.read_text("utf-8")))
 
 
@@ -92,6 +125,8 @@ def test_commands_exist(page: Path) -> None:
     inline = re.findall(r"`(tuned-digest [^`]+)`", prose(page))
     for command, rest in COMMAND.findall("\n".join([*console_lines(page), *inline])):
         arguments = [] if command.startswith("-") else [command]
+        if command == "keys":  # it has commands of its own
+            arguments += rest.split()[:1]
         shown = subprocess.run(
             [sys.executable, "-m", "tuned_digest", *arguments, "--help"],
             capture_output=True,

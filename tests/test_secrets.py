@@ -73,7 +73,7 @@ from tuned_digest.server import (
 from tuned_digest.server.asgi import Application, TunedDigestMiddleware
 from tuned_digest.server.bodies import ClientGoneError, _Pace
 from tuned_digest.server.checks import Check
-from tuned_digest.server.effects import _InStoreThread
+from tuned_digest.server.effects import InStoreThread
 from tuned_digest.server.stores._sealing import Sealed, Sealer
 from tuned_digest.server.stores.redis import AsyncRedisNonceStore, RedisNonceStore
 from tuned_digest.server.turns import Standing, Ticket
@@ -272,7 +272,7 @@ def run_by_hand(watch: Watch) -> None:
         InThread(lambda: value),
         Either(lambda: value, lambda: awaited(value)),
         Pause(1),
-        _InStoreThread(lambda: value),
+        InStoreThread(lambda: value),
         Limited(pieces, LONG, share=None),
         rejection,
         as_library_error(rejection, httpx.RequestError),

@@ -38,6 +38,8 @@ def read_object(octets: bytes) -> dict[str, Any]:
 
 def _check_depth(octets: bytes) -> None:
     """Look for deep nesting before a parser does: one that recurses would not come back from it."""
+    if octets.count(b"[") + octets.count(b"{") <= _DEPTH_LIMIT:  # what clients send, in 1 of 18 us
+        return
     depth = 0
     for match in _STRINGS_OR_BRACKETS.finditer(octets):
         first = match[0][:1]

@@ -14,6 +14,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from anyio import to_thread
@@ -21,7 +22,14 @@ from anyio import to_thread
 from ..errors import MissingExtraError
 from ..proof import Tuning
 from ..proof.argon2 import ACCESS_TUNING, CREATE_TUNING
-from ..server import MemoryNonceStore, NonceStore, Policy, Verifier
+from ..server import (
+    KeyRegistry,
+    MemoryNonceStore,
+    Policy,
+    SQLiteNonceStore,
+    TokenVerifier,
+    Verifier,
+)
 from ..server.asgi import TunedDigestMiddleware
 
 try:
@@ -33,6 +41,11 @@ except ImportError as error:
     raise MissingExtraError(
         "starlette is not installed: pip install 'tuned-digest[demo]'", extra="demo"
     ) from error
+
+if TYPE_CHECKING:
+    from ..server.stores.redis import RedisNonceStore
+
+    Store = MemoryNonceStore | SQLiteNonceStore | RedisNonceStore
 
 PREFIX = "/v2"
 """Where the same blobs are mounted a second time."""
@@ -142,8 +155,10 @@ def blobs_application(
     access: Tuning = ACCESS_TUNING,
     create: Tuning = CREATE_TUNING,
     cost: int | None = None,
-    nonces: NonceStore | None = None,
+    nonces: Store | None = None,
     blobs: BlobStore | None = None,
+    registry: KeyRegistry | None = None,
+    origin: str = "",
 ) -> TunedDigestMiddleware:
     """Make the application.
 
@@ -153,17 +168,22 @@ def blobs_application(
         cost: The search cost of both, bits; None offers no search.
         nonces: Where issued nonces are kept; None keeps them in this process.
         blobs: Where blobs are kept; None keeps them in this process.
+        registry: Where keys are enrolled, which alone may call then, by either scheme; None lets any call.
+        origin: What clients call the server, where there is a registry.
 
     Returns:
         An ASGI application; every request to it is verified.
     """
     blobs = blobs or BlobStore()
     policy = Policy(access=access, create=create, access_cost=cost, create_cost=cost, exists=blobs.exists)
-    verifier = Verifier(
-        nonces or MemoryNonceStore(), policy=policy, signed_path=lambda path: path.removeprefix(PREFIX)
-    )
+    nonces = nonces or MemoryNonceStore()
+    verifiers: list[Verifier | TokenVerifier] = [
+        Verifier(nonces, policy=policy, accounts=registry, signed_path=lambda path: path.removeprefix(PREFIX))
+    ]
+    if registry is not None:
+        verifiers.append(TokenVerifier(registry, origin, single_use=nonces, policy=policy))
     routes = [Mount(PREFIX, routes=blobs.routes()), *blobs.routes()]
-    return TunedDigestMiddleware(Starlette(routes=routes), verifier)
+    return TunedDigestMiddleware(Starlette(routes=routes), verifiers)
 
 
 def _name(request: Request) -> str:

@@ -1,4 +1,7 @@
-"""What ``tuned-digest demo`` shows: the real server in two worker processes, the three clients against it."""
+"""What ``tuned-digest demo`` shows: the real server in two worker processes, the three clients against it.
+
+Then another server, with accounts.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from anyio.from_thread import start_blocking_portal
 
@@ -26,6 +31,7 @@ except ImportError as error:
 
 from ..httpx import TunedDigestAuth as HttpxAuth
 from ..requests import TunedDigestAuth as RequestsAuth
+from .demo_accounts import show_accounts
 from .demo_workers import show_workers
 
 _WORKERS = 2
@@ -40,12 +46,16 @@ def run_demo() -> int:
     Returns:
         0 when all of it held, 1 otherwise.
     """
-    with _served() as url:
+    with _served("--workers", str(_WORKERS)) as url:
         print(f"A server listens on {url}: {_WORKERS} worker processes, their nonces in one SQLite file.")
         outcome = _Outcome()
         for name, connect in _CLIENTS.items():  # each runs, whatever became of the one before
             _Demo(name, url, connect, outcome.say).run()
         show_workers(url, _WORKERS, outcome.say)
+    with TemporaryDirectory(prefix="tuned-digest-") as private:
+        registry = str(Path(private) / "accounts.sqlite")
+        with _served("--accounts", registry, "--registration", "open") as url:
+            show_accounts(url, outcome.say)
     print("\nAll of it held." if outcome.held else "\nNot all of it held.")
     return 0 if outcome.held else 1
 
@@ -198,8 +208,8 @@ def _shortened(authorization: str) -> str:
 
 
 @contextmanager
-def _served() -> Iterator[str]:
-    command = [sys.executable, "-m", "tuned_digest", "serve", "--port", "0", "--workers", str(_WORKERS)]
+def _served(*options: str) -> Iterator[str]:
+    command = [sys.executable, "-m", "tuned_digest", "serve", "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603  # our own command
         try:
             assert server.stdout is not None

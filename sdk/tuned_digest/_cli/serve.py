@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["add_serve"]
+__all__ = ["REGISTRATIONS", "add_serve"]
 
 import argparse
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 
+from .._wire.origins import Origin
 from ..errors import ArgumentError, TunedDigestError
 from ..proof import SearchCost, Tuning
 from ..proof.argon2 import ACCESS_TUNING, CREATE_TUNING
@@ -22,7 +24,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+REGISTRATIONS = ("invited", "open", "operator")
+"""How an account gets its first key: those of `Enrolment`, which is not imported for a help text."""
+
 _MAX_PORT = 65535  # RFC 9293 section 3.1
+_EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104  # that nobody calls a server by
 _BACKLOG = 2048  # connections that wait to be taken: uvicorn's default
 
 
@@ -66,6 +72,23 @@ def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="SQLite file that keeps issued nonces, over restarts too, or redis://host:port/0 "
         "(memory; with several workers a file that is removed at the end)",
     )
+    parser.add_argument(
+        "--accounts",
+        metavar="PATH_OR_URL",
+        help="serve enrolled keys alone, by either scheme: SQLite file that keeps them, or "
+        "postgresql+psycopg://user@host/name; devices enrol at /account",
+    )
+    parser.add_argument(
+        "--registration",
+        choices=REGISTRATIONS,
+        help="how an account gets its first key: by an invitation, by asking for a free name, or from the "
+        "operator alone (invited)",
+    )
+    parser.add_argument(
+        "--origin",
+        metavar="URL",
+        help="what clients call this server, to which their tokens are bound (the address it listens on)",
+    )
     parser.set_defaults(run=_serve)
 
 
@@ -88,17 +111,22 @@ def _serve(options: argparse.Namespace) -> int:
         raise ArgumentError(f"a port is 0 to {_MAX_PORT}, not {options.port}")
     if options.workers < 1:
         raise ArgumentError(f"--workers is 1 or more, not {options.workers}")
+    if options.accounts is None and (options.registration or options.origin) is not None:
+        raise ArgumentError("--registration and --origin are for a server with --accounts: give that too")
     service = Service(
         access=options.access,
         create=options.create,
         cost=options.cost.bits if options.cost else None,
         store=options.store,
+        accounts=options.accounts,
+        registration=options.registration or "invited",
     )
     try:
         with _listening(options.host, options.port) as listening:
+            service = replace(service, origin=_origin(options, listening))
             if options.workers == 1:
-                service.start_store()
-                service.run(listening, lambda: _announce(listening))
+                service.start_stores()
+                service.run(listening, lambda: _announce(service, listening))
             else:
                 _serve_together(service, listening, options.workers)
     except KeyboardInterrupt:
@@ -109,8 +137,8 @@ def _serve(options: argparse.Namespace) -> int:
 def _serve_together(service: Service, listening: socket.socket, count: int) -> None:
     with ending() as asked, TemporaryDirectory(prefix="tuned-digest-") as private:
         shared = service.shared(Path(private))
-        shared.start_store()
-        supervise(asked, count, shared.run_worker, listening, started=lambda: _announce(listening))
+        shared.start_stores()
+        supervise(asked, count, shared.run_worker, listening, started=lambda: _announce(service, listening))
 
 
 @contextmanager
@@ -126,7 +154,23 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listening
 
 
-def _announce(listening: socket.socket) -> None:
+def _origin(options: argparse.Namespace, listening: socket.socket) -> str:
+    """Say what clients call the server: those that call it otherwise have their tokens refused."""
+    if options.origin is not None:
+        return str(Origin.parse(options.origin))
+    if options.accounts is not None and options.host in _EVERY_ADDRESS:
+        raise ArgumentError(f"on {options.host!r}, --accounts needs --origin: clients sign what they call")
+    return _address(listening)
+
+
+def _address(listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    print(f"serving on http://{shown}:{port}", flush=True)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _announce(service: Service, listening: socket.socket) -> None:
+    print(f"serving on {_address(listening)}", flush=True)
+    if service.accounts is not None:
+        from .accounts import way_in  # noqa: PLC0415  # an extra that other services do without
+
+        print(way_in(service.origin, service.accounts, service.registration), flush=True)

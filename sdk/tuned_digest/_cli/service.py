@@ -6,7 +6,6 @@ __all__ = ["Service", "open_store"]
 
 import asyncio
 import os
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from ..proof import Tuning
 from ..server import MemoryNonceStore
 from ..server.stores.sqlite import SQLiteNonceStore
 from .blobs import BlobStore, blobs_application
+from .registries import is_path, registry_at
 from .workers import until_parent_ends
 
 try:
@@ -29,11 +29,12 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
+    from ..server.accounts.enrolment import Registration
+    from ..server.asgi import Application
     from ..server.stores.redis import RedisNonceStore
 
 _STARTUP_FAILURE = 3  # exit status, as uvicorn's own
 _REDIS = ("redis://", "rediss://")
-_NO_PATH = re.compile(r"|[^/\\]*:[^/\\]*|rediss?:.*", re.DOTALL)  # such as localhost:6379
 _TIMEOUT = 5  # seconds to wait for Redis
 
 
@@ -47,6 +48,9 @@ class Service:
         cost: The search cost of both, bits; None offers no search.
         store: Where issued nonces are kept, see `open_store`.
         blobs: The SQLite file of the blobs; ``:memory:`` for one process.
+        accounts: Where the keys of accounts are kept, see `registry_at`; None lets any key call.
+        registration: How an account gets its first key, see `Enrolment`.
+        origin: What clients call the server, where it has accounts.
     """
 
     access: Tuning
@@ -54,6 +58,9 @@ class Service:
     cost: int | None
     store: str | None = field(default=None, repr=False)  # a URL may hold a password
     blobs: str = ":memory:"
+    accounts: str | None = field(default=None, repr=False)  # the same
+    registration: Registration = "invited"
+    origin: str = ""
 
     def shared(self, private: Path) -> Service:
         """Let several processes serve it.
@@ -67,8 +74,8 @@ class Service:
         store = self.store or str(private / "nonces.sqlite")
         return replace(self, store=store, blobs=str(private / "blobs.sqlite"))
 
-    def start_store(self) -> None:
-        """Check that the store of issued nonces can serve, before any process serves.
+    def start_stores(self) -> None:
+        """Check that the store of issued nonces and the key registry can serve, before any process serves.
 
         Raises:
             TunedDigestError: If it cannot.
@@ -79,6 +86,12 @@ class Service:
         finally:
             if isinstance(store, SQLiteNonceStore):
                 store.close()  # each worker opens the file itself
+        if self.accounts is not None:
+            registry = registry_at(self.accounts)
+            try:
+                registry.start()
+            finally:
+                registry.close()
 
     def run(self, listening: socket, started: Callable[[], None]) -> None:
         """Serve in this process until a signal ends it.
@@ -100,16 +113,31 @@ class Service:
         server.run(sockets=[listening])
 
     def _server(self, started: Callable[[], None]) -> _Server:
-        application = blobs_application(
-            access=self.access,
-            create=self.create,
-            cost=self.cost,
-            nonces=open_store(self.store),
-            blobs=BlobStore(self.blobs),
-        )
+        application = self._application()
         worker = ("Server-Worker", str(os.getpid()))  # which process answers, for those who try it
         config = uvicorn.Config(application, log_level="warning", access_log=False, headers=[worker])
         return _Server(config, started)
+
+    def _application(self) -> Application:
+        nonces = open_store(self.store)
+        registry = None if self.accounts is None else registry_at(self.accounts)
+        blobs = blobs_application(
+            access=self.access,
+            create=self.create,
+            cost=self.cost,
+            nonces=nonces,
+            blobs=BlobStore(self.blobs),
+            registry=registry,
+            origin=self.origin,
+        )
+        if registry is None:
+            return blobs
+        # Here, since nothing else needs the extra.
+        from .accounts import beside_accounts  # noqa: PLC0415
+
+        return beside_accounts(
+            blobs, registry, self.origin, registration=self.registration, single_use=nonces
+        )
 
 
 class _Server(uvicorn.Server):
@@ -154,7 +182,7 @@ def open_store(text: str | None) -> MemoryNonceStore | SQLiteNonceStore | RedisN
         return MemoryNonceStore()
     if text.startswith(_REDIS):
         return _redis_store(text)
-    if "://" in text or _NO_PATH.fullmatch(text):  # it may hold a password, and is not repeated
+    if not is_path(text):  # it may hold a password, and is not repeated
         raise ArgumentError("a store is the path of a file, or a URL that begins with redis:// or rediss://")
     return SQLiteNonceStore(text)
 

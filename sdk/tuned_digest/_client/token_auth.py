@@ -15,13 +15,14 @@ from .._tokens.reading import ALGORITHMS
 from .._wire.origins import ServedOrigins
 from ..errors import ArgumentError
 from ..keys import AsyncSigner, PublicKey, Signer
-from .carriage import Carriage
+from .carriage import DIGEST_FIELD, Carriage
 from .flow import Messages
 from .settings import Resources
 from .token_flow import TokenFlow
 from .token_settings import Members, TokenSettings
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 section 5.6.2
+_MOST_SECONDS = 366 * 24 * 3600  # what outlives it is no short-lived token
 _VISIBLE = re.compile(r"[!-~](?:[ -~]*[!-~])?")  # a field's value: RFC 9110 section 5.5, ASCII alone
 
 
@@ -86,10 +87,12 @@ class TokenAuthBase:
             raise ArgumentError("signer is a key: pass Ed25519Signer.from_file(...), or a Signer of your own")
         if not isinstance(account, str) or not account:
             raise ArgumentError("account is the account's name, as the server gave it")
+        if audience is not None and not (isinstance(audience, str) and audience):
+            raise ArgumentError("audience is text: what the server calls itself; claims can hold a list")
         if reuse and bind:
             raise ArgumentError("a token that is bound fits one request: pass bind=False to reuse one")
-        if not lifetime >= 1 or not skew >= 0:
-            raise ArgumentError("lifetime is 1 second or more, and skew not negative")
+        if not _is_seconds(lifetime, 1) or not _is_seconds(skew, 0):
+            raise ArgumentError("lifetime is 1 second or more, and skew not negative; a year at most")
         if not isinstance(resources, Resources):
             raise ArgumentError("resources are Resources: pass Resources(spool_kib=...), for instance")
         for name, members in (("claims", claims), ("header", header)):
@@ -97,6 +100,8 @@ class TokenAuthBase:
                 raise ArgumentError(f"{name} is a mapping, or a function of a TokenRequest that gives one")
         if on_event is not None and not callable(on_event):
             raise ArgumentError(f"on_event is a function, unlike {on_event!r}")
+        if fields is not None and not isinstance(fields, Mapping):
+            raise ArgumentError("fields are a mapping of names to values")
         key = PublicKey.of(signer)
         kept = dict(header) if isinstance(header, Mapping) else {}
         written: dict[str, object] = {
@@ -120,9 +125,10 @@ class TokenAuthBase:
             scheme=_checked_scheme(scheme),
             field=_checked_field(field),
             fields=tuple(
-                (_checked_field(name), _checked_value(value)) for name, value in (fields or {}).items()
+                (_checked_further(name, field), _checked_value(value))
+                for name, value in (fields or {}).items()
             ),
-            also=tuple(_checked_also(other, field)._settings for other in also),
+            also=_checked_also(also, field),
             on_event=on_event,
             resources=resources,
             clock=_clock,
@@ -148,10 +154,10 @@ class TokenAuthBase:
 def _named(own: str, algorithm: str | None) -> str:
     if algorithm is None or algorithm == own or (algorithm == "EdDSA" and own == "Ed25519"):
         return algorithm or own
-    if algorithm in ALGORITHMS:
+    if algorithm in ALGORITHMS or algorithm == "EdDSA":
         raise ArgumentError(
-            f"the key signs by {own}: for {algorithm}, load an RSA key with "
-            f"PrivateKeySigner.from_file(path, algorithm={algorithm!r})"
+            f"the key signs by {own}, not by {algorithm}: load a key of that kind; an RSA key has two, and "
+            f"PrivateKeySigner.from_file(path, algorithm={algorithm!r}) says which"
         )
     raise ArgumentError(f"an algorithm is one of {', '.join(ALGORITHMS)}, or EdDSA, not {algorithm!r}")
 
@@ -172,7 +178,23 @@ def _checked_value(value: object) -> str:
     return value
 
 
-def _checked_also(other: object, field: str) -> TokenAuthBase:
-    if not isinstance(other, TokenAuthBase) or other._settings.field.lower() == field.lower():
-        raise ArgumentError("also lists auth objects of this kind, each with a field of its own")
-    return other
+def _checked_further(name: object, field: str) -> str:
+    checked = _checked_field(name)
+    if checked.lower() in (field.lower(), DIGEST_FIELD.lower()):
+        raise ArgumentError(f"{checked} carries what is signed: fields are further ones")
+    return checked
+
+
+def _checked_also(also: object, field: str) -> tuple[TokenSettings, ...]:
+    others = tuple(also) if isinstance(also, Sequence) else (None,)
+    settings = [other._settings for other in others if isinstance(other, TokenAuthBase)]
+    names = {field.lower(), *(other.field.lower() for other in settings)}
+    if len(settings) < len(others) or len(names) <= len(others) or any(other.also for other in settings):
+        raise ArgumentError(
+            "also lists auth objects of this kind, each with a field of its own and none with an also"
+        )
+    return tuple(settings)
+
+
+def _is_seconds(value: object, least: float) -> bool:
+    return isinstance(value, int | float) and least <= value <= _MOST_SECONDS

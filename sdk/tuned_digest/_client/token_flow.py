@@ -7,9 +7,9 @@ A leaf drives it as it drives `flow.Flow`: `start`, `on_redirect` for each redir
    other gets a token; one that is bound to the request has the body digested first.
 2. **on_redirect.** A token that is bound is good for one target: the library's own request to the next one is
    refused, and signed anew under 3. Where a library lets us know the next target, it is signed before.
-3. **on_response.** A 401 is answered with a new token once for each target that was reached by a redirect,
-   and once in the call when the server's Date shows that this machine's clock is off (tokens.md section 1).
-   All else goes to the caller, with a report.
+3. **on_response.** A 401 is answered with a new token once after each redirect, where its request had no
+   token of its own, and once in the call when the server's Date shows that this machine's clock is off
+   (tokens.md section 1). All else goes to the caller, with a report.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ __all__ = ["TokenFlow"]
 
 import functools
 import re
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Generic, TypeVar
 
@@ -38,6 +39,8 @@ ResponseT = TypeVar("ResponseT")
 
 # Seconds: more would let a hostile edge collect tokens for later (tokens.md section 1).
 _MOST_OFFSET = 15 * 60
+
+_DATE_SIZE = 33  # characters; two that somebody has joined have more
 
 # Of RFC 6750 section 3: what says that a token was refused, and why.
 _INVALID_TOKEN = re.compile(r'\berror\s*=\s*"?invalid_token"?(?![^\s,;"])', re.ASCII)
@@ -63,7 +66,9 @@ class TokenFlow(Generic[RequestT, ResponseT]):
         self._settings = settings
         self._messages = messages
         self._carriage = carriage
-        self._offsets: dict[Target, float] = {}
+        # What was signed for which target, and under which offset: None once a redirect has answered it.
+        self._made: dict[tuple[Target, str], float | None] = {}
+        self._may_sign_anew = True
 
     def start(self, request: RequestT) -> Steps[RequestT]:
         """Sign a request that is about to be sent for the first time.
@@ -105,15 +110,21 @@ class TokenFlow(Generic[RequestT, ResponseT]):
         target, credentials = self._messages.target(request), self._messages.authorization(request)
         if target is not None and credentials is not None:
             self._carriage.sent.add(credentials)
-            self._offsets[target] = self._settings.offsets.get(target.origin, 0.0)
+            self._made[target, credentials] = self._settings.offsets.get(target.origin, 0.0)
 
     def on_redirect(self, response: ResponseT) -> Steps[None]:
-        """Count a redirect that the library has followed.
+        """Note a redirect that the library has followed: what it has answered is no longer new.
 
         Args:
             response: The redirect.
         """
         self._round_trips += 1
+        self._may_sign_anew = True
+        request = self._messages.request(response)
+        target, credentials = self._messages.target(request), self._messages.authorization(request)
+        if target is not None and credentials is not None and (target, credentials) in self._made:
+            self._note_accepted(target, credentials)
+            self._made[target, credentials] = None
         yield from ()
 
     def on_response(self, response: ResponseT) -> Steps[RequestT | None]:
@@ -135,21 +146,22 @@ class TokenFlow(Generic[RequestT, ResponseT]):
             return None
         self._round_trips += 1
         status, fields = messages.status(response), messages.fields(response)
-        offset = self._offsets.get(target)
+        credentials = messages.authorization(request) or ""
         if status != 401:
-            if offset is not None:
-                self._settings.note_offset(target.origin, offset)
+            if status < 400:  # what fails may have failed before anybody looked at the token
+                self._note_accepted(target, credentials)
             self._attach(response)
             return None
-        credentials = messages.authorization(request)
-        if credentials is not None:
-            self._settings.forget(target.origin, credentials)
-        if offset is None:  # reached by a redirect, without a token or with one for another target
-            next_offset: float | None = self._settings.offsets.get(target.origin, 0.0)
-        else:
+        self._settings.forget(target.origin, credentials)
+        offset = self._made.get((target, credentials))
+        next_offset: float | None = None
+        if offset is not None:
             next_offset = self._corrected(target.origin, offset, fields)
+        elif self._may_sign_anew:  # reached by a redirect, without a token or with one that was sent before
+            self._may_sign_anew = False
+            next_offset = self._settings.offsets.get(target.origin, 0.0)
         if next_offset is not None and not (
-            not self._settings.bind and isinstance(messages.body(request, was_sent=True), LostBody)
+            not self._settings.digests and isinstance(messages.body(request, was_sent=True), LostBody)
         ):
             again: RequestT = yield Here(functools.partial(messages.again, response))
             return (yield from self._signed(again, target, next_offset, was_sent=True))
@@ -165,8 +177,9 @@ class TokenFlow(Generic[RequestT, ResponseT]):
         Args:
             request: The request.
         """
+        self._may_sign_anew = True
         target = self._messages.target(request)
-        if target is not None and self._is_ours_to_sign(request, target) and target not in self._offsets:
+        if target is not None and self._is_ours_to_sign(request, target):
             offset = self._settings.offsets.get(target.origin, 0.0)
             yield from self._signed(request, target, offset, was_sent=True)
 
@@ -189,13 +202,19 @@ class TokenFlow(Generic[RequestT, ResponseT]):
     def _signed(self, request: RequestT, target: Target, offset: float, *, was_sent: bool) -> Steps[RequestT]:
         body = functools.partial(self._messages.body, request, was_sent=was_sent)
         fields = yield from self._settings.credentials(target, body, offset)
-        self._offsets[target] = offset
+        self._made[target, fields[0][1]] = offset
         sent, present = self._carriage.sent, self._messages.request_fields(request)
-        own = present(DIGEST_FIELD) if self._settings.bind else ()
+        own = present(DIGEST_FIELD)
         if own and own[0] not in sent:  # a caller's own may have another algorithm: it is kept
             fields = [(name, value) for name, value in fields if name != DIGEST_FIELD]
         sent.update(value for name, value in fields if name in (self._carriage.field, DIGEST_FIELD))
         return self._messages.authorize(request, fields)
+
+    def _note_accepted(self, target: Target, credentials: str) -> None:
+        """Keep the offset that an accepted token was signed under."""
+        offset = self._made.get((target, credentials))
+        if offset is not None:
+            self._settings.note_offset(target.origin, offset)
 
     def _corrected(self, origin: Origin, used: float, fields: FieldValues) -> float | None:
         """Find the offset to sign under once more, from the Date of a 401 (tokens.md section 1)."""
@@ -223,7 +242,7 @@ class TokenFlow(Generic[RequestT, ResponseT]):
         return offset
 
     def _attach(self, response: ResponseT, reason: str = "") -> None:
-        scheme = self._settings.scheme if self._offsets else ""
+        scheme = self._settings.scheme if self._made else ""
         self._messages.attach(response, Report(self._round_trips, scheme, reason=reason))
 
 
@@ -234,10 +253,12 @@ def _article(field: str) -> str:
 def _date(fields: FieldValues) -> float | None:
     """Read the Date field of a response (RFC 9110 section 6.6.1)."""
     dates = fields("Date")
-    if len(dates) != 1:
+    if len(dates) != 1 or len(dates[0]) > _DATE_SIZE:
         return None
     try:
-        return parsedate_to_datetime(dates[0]).timestamp()
+        date = parsedate_to_datetime(dates[0])
+        # Without a zone it is in UTC too: the third form of RFC 9110 section 5.6.7 has none.
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
 

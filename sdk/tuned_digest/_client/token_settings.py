@@ -4,26 +4,29 @@ from __future__ import annotations
 
 __all__ = ["Members", "TokenSettings"]
 
+import contextlib
+import copy
 import dataclasses
 import functools
 import inspect
 import math
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, Self, cast
 
 import anyio
+import anyio.lowlevel
 
 from .. import events
 from .._runtime.forks import PerProcess
-from .._runtime.limiter import outcome
 from .._runtime.steps import Either, Here, InThread, Step, Steps
 from .._tokens.making import TokenRequest, base64url, encoded, signature_problem
 from .._tokens.reading import content_digest
 from .._wire.origins import Origin, ServedOrigins
-from ..errors import ArgumentError, TunedDigestError
+from ..errors import ArgumentError
 from ..keys import AsyncSigner, Ed25519Signer, Signer
 from .bodies import Body
 from .carriage import DIGEST_FIELD
@@ -36,11 +39,13 @@ Members = Mapping[str, object] | Callable[[TokenRequest], Mapping[str, object]]
 _JTI_SIZE = 16  # bytes: 128 random bits (tokens.md section 1)
 _MARGIN = 10.0  # seconds before its end at which a kept token is no longer used (the same)
 _ORIGINS = 256  # origins that something is kept of
+_LATEST = 2**53  # beyond it a time may be too large for a float
 _PATIENCE = 5.0  # seconds to wait for a token that another call is signing
 
 
-class _Kept(NamedTuple):
-    credentials: str
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    credentials: str = dataclasses.field(repr=False)
     until: float
 
 
@@ -82,22 +87,38 @@ class TokenSettings:
     skew: float
     bind: bool
     reuse: bool
-    claims: Members
+    claims: Members = dataclasses.field(repr=False)
     scheme: str
     field: str
-    fields: tuple[tuple[str, str], ...]
+    fields: tuple[tuple[str, str], ...] = dataclasses.field(repr=False)
     also: tuple[TokenSettings, ...]
     on_event: Callable[[events.Event], None] | None
     resources: Resources
     clock: Callable[[], float]
     randomness: Callable[[int], bytes]
-    records: Records = dataclasses.field(default_factory=Records)
-    offsets: dict[Origin, float] = dataclasses.field(default_factory=dict, repr=False)
-    _kept: dict[Origin, _Kept] = dataclasses.field(default_factory=dict, repr=False)
+    records: Records = dataclasses.field(default_factory=Records, init=False)
+    offsets: dict[Origin, float] = dataclasses.field(default_factory=dict, init=False, repr=False)
+    _kept: dict[Origin, _Kept] = dataclasses.field(default_factory=dict, init=False, repr=False)
     _signing: PerProcess[dict[Origin, Future[None]]] = dataclasses.field(
-        default_factory=lambda: PerProcess[dict[Origin, Future[None]]](dict), repr=False
+        default_factory=lambda: PerProcess[dict[Origin, Future[None]]](dict), init=False, repr=False
     )
-    _names: dict[Origin, str] = dataclasses.field(default_factory=dict, repr=False)
+    _names: dict[Origin, str] = dataclasses.field(default_factory=dict, init=False, repr=False)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # What was learnt stays: other threads are changing it.
+        told = (member.name for member in dataclasses.fields(self) if member.init)
+        return type(self)(**{name: copy.deepcopy(getattr(self, name), memo) for name in told})
+
+    @functools.cached_property
+    def digests(self) -> bool:
+        """Tell whether the body is digested: to bind a token to it, or for a function that may name it.
+
+        A token that is reused goes with any body, so no function is told of one.
+        """
+        return any(
+            one.bind or (not one.reuse and (callable(one.claims) or callable(one.more_header)))
+            for one in (self, *self.also)
+        )
 
     def kept(self, origin: Origin) -> str | None:
         """Give the credentials that are kept for an origin.
@@ -124,7 +145,7 @@ class TokenSettings:
 
     def note_offset(self, origin: Origin, offset: float) -> None:
         """Remember how far an origin's clock is ahead, once a token under it was accepted."""
-        if offset and (origin in self.offsets or len(self.offsets) < _ORIGINS):
+        if origin in self.offsets or (offset and len(self.offsets) < _ORIGINS):
             self.offsets[origin] = offset
 
     def credentials(self, target: Target, body: Callable[[], Body], offset: float) -> Steps[Fields]:
@@ -145,7 +166,7 @@ class TokenSettings:
         digest = b""
         fields = list[tuple[str, str]]()
         everyone = (self, *self.also)
-        if any(settings.bind for settings in everyone):
+        if self.digests:
             digested = body().digested(sha256)
             digest = (yield digested) if isinstance(digested, Step) else digested
         for settings in everyone:
@@ -164,24 +185,29 @@ class TokenSettings:
     def _value(self, target: Target, digest: bytes, offset: float) -> Steps[str]:
         if not self.reuse:
             return (yield from self._signed(target, digest, offset)).credentials
-        origin = target.origin
+        origin, signing = target.origin, self._signing.get()
+        mine, patience = Future[None](), _PATIENCE
         while (credentials := self.kept(origin)) is None:
-            signing = self._signing.get()
-            other = signing.get(origin)
-            if other is not None:
-                yield Either(functools.partial(_settled, other), functools.partial(_asettled, other))
-                signing.pop(origin, None)  # whatever became of it: whoever comes first signs anew
-                continue
-            mine = signing[origin] = Future()
-            try:
-                made = yield from self._signed(target, digest, offset)
-                if origin in self._kept or len(self._kept) < _ORIGINS:
-                    self._kept[origin] = made
-                return made.credentials
-            finally:
-                signing.pop(origin, None)
-                mine.set_result(None)
+            other = signing.setdefault(origin, mine)
+            if other is mine or patience <= 0:
+                return (yield from self._signed_for_all(target, digest, offset, mine))
+            patience = yield Either(
+                functools.partial(_settled, other, patience), functools.partial(_asettled, other, patience)
+            )
         return credentials
+
+    def _signed_for_all(self, target: Target, digest: bytes, offset: float, mine: Future[None]) -> Steps[str]:
+        """Sign, keep what was signed, and wake those who wait for it, whatever became of it."""
+        origin, signing = target.origin, self._signing.get()
+        try:
+            made = yield from self._signed(target, digest, offset)
+            if origin in self._kept or len(self._kept) < _ORIGINS:
+                self._kept[origin] = made
+            return made.credentials
+        finally:
+            if signing.get(origin) is mine:
+                signing.pop(origin, None)
+            mine.set_result(None)
 
     def _signed(self, target: Target, digest: bytes, offset: float) -> Steps[_Kept]:
         now = self.clock() + offset
@@ -192,7 +218,9 @@ class TokenSettings:
         text = f"{encoded(self._header(request), 'header parameters')}.{encoded(claims, 'claims')}"
         signature = yield from self._signature(text.encode("ascii"))
         end = claims.get("exp")
-        until = (end if isinstance(end, int | float) else now + self.lifetime) - _MARGIN - offset
+        if not isinstance(end, int | float):
+            end = now + self.lifetime
+        until = max(-_LATEST, min(end, _LATEST)) - _MARGIN - offset
         token = f"{text}.{base64url(signature)}"
         return _Kept(f"{self.scheme} {token}" if self.scheme else token, until)
 
@@ -233,7 +261,7 @@ class TokenSettings:
         signature = yield (Here if inspect.iscoroutinefunction(self.signer.sign) else InThread)(call)
         problem = signature_problem(self.algorithm, signature)
         if problem:
-            raise TunedDigestError(problem)
+            raise ArgumentError(problem)
         assert isinstance(signature, bytes)
         return signature
 
@@ -250,13 +278,28 @@ def _changed(members: dict[str, object], changes: Members, request: TokenRequest
     return members
 
 
-def _settled(other: Future[None]) -> None:
-    try:
-        other.result(_PATIENCE)
-    except TimeoutError:
-        return
+def _settled(other: Future[None], patience: float) -> float:
+    """Wait in this thread until another call has signed; give the seconds that are left to wait."""
+    end = time.monotonic() + patience
+    with contextlib.suppress(TimeoutError):
+        other.result(patience)
+    return end - time.monotonic()
 
 
-async def _asettled(other: Future[None]) -> None:
-    with anyio.move_on_after(_PATIENCE):
-        await outcome(other)
+async def _asettled(other: Future[None], patience: float) -> float:
+    """Wait in this task until another call has signed; give the seconds that are left to wait.
+
+    Whoever settles the future may be on an event loop too, so the wake-up must not wait for this one.
+    """
+    settled, loop = anyio.Event(), cast("Any", anyio.lowlevel.current_token().native_token)
+    soon = loop.call_soon_threadsafe if hasattr(loop, "call_soon_threadsafe") else loop.run_sync_soon
+
+    def wake(_: Future[None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is gone, and so is the task
+            soon(settled.set)
+
+    other.add_done_callback(wake)
+    end = anyio.current_time() + patience
+    with anyio.move_on_after(patience):
+        await settled.wait()
+    return end - anyio.current_time()

@@ -31,7 +31,7 @@ class TokenRequest:
         path: The path on the wire, percent-encoded.
         query: The query on the wire, without its question mark.
         now: The time, whole seconds since 1970.
-        body_sha256: SHA-256 of the body, 32 bytes; empty for a token that is not bound.
+        body_sha256: SHA-256 of the body, 32 bytes; empty for a token that is reused.
     """
 
     method: str

@@ -30,10 +30,11 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
+from .._json import read_object
 from ..errors import MissingExtraError, TokenError
 from ..keys import PublicKey
 
@@ -44,7 +45,6 @@ _ALSO = {"EdDSA": "Ed25519"}  # RFC 8037: the older name (RFC 9864)
 
 # Tokens.md section 2, step 1 and step 7.
 _SIZE_LIMIT = 8 * 1024  # characters
-_DEPTH_LIMIT = 8
 _KID_LIMIT = 256  # characters
 _JTI_LIMIT = 128  # characters
 
@@ -56,7 +56,6 @@ _UNVERIFIED = "the token's signature does not verify"
 
 _FORM = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")  # alg none signs nothing
 _LAST = {2: "AQgw", 3: "AEIMQUYcgkosw048"}  # what base64url text can end with: RFC 4648 section 3.5
-_STRINGS_OR_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
 _CHARACTERS = re.compile(r"[^\ud800-\udfff]*")  # a lone surrogate is no character (RFC 8259 section 8.2)
 
 
@@ -266,44 +265,11 @@ def _time(claims: Claims, name: str) -> float:
 
 
 def _object(octets: bytes, *, step: int, status: int, what: str) -> Claims:
-    """Read a JSON object that every parser reads in the same way (RFC 8725 section 2.4)."""
-    problem = _problem(octets)
-    if not problem:
-        try:
-            members = _JSON.decode(octets.decode("utf-8"))
-        except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-            problem = "not JSON in UTF-8, or repeats a name"
-        else:
-            if isinstance(members, dict):
-                return members
-            problem = "no JSON object"
-    reason = "malformed token" if status == 400 else "malformed claims"
-    raise TokenError(f"the token's {what}: {problem}", step=step, status=status, reason=reason)
-
-
-def _problem(octets: bytes) -> str:
-    """Look for deep nesting before a parser does: one that recurses would not come back from it."""
-    depth = 0
-    for match in _STRINGS_OR_BRACKETS.finditer(octets):
-        first = match[0][:1]
-        depth += (first in b"[{") - (first in b"]}")
-        if depth > _DEPTH_LIMIT:
-            return f"nested more than {_DEPTH_LIMIT} deep"
-    return ""
-
-
-def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise ValueError
-    return members
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(text)
-
-
-_JSON = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number)
+    try:
+        return read_object(octets)
+    except ValueError as error:
+        reason = "malformed token" if status == 400 else "malformed claims"
+        raise TokenError(f"the token's {what}: {error}", step=step, status=status, reason=reason) from None
 
 
 def _decoded(part: str) -> bytes:

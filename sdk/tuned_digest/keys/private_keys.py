@@ -21,7 +21,7 @@ from .files import read_key_file, read_private_key
 from .public_keys import check_algorithm
 
 # RFC 7518 section 3.5: the salt is as long as the digest.
-_PSS = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=hashes.SHA256.digest_size)
+_PSS = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=hashes.SHA256().digest_size)
 _EC = {
     "secp256r1": ("ES256", ec.ECDSA(hashes.SHA256()), 32),
     "secp384r1": ("ES384", ec.ECDSA(hashes.SHA384()), 48),
@@ -37,6 +37,8 @@ class PrivateKeySigner:
     def __init__(
         self, private_key: EllipticCurvePrivateKey | RSAPrivateKey, *, algorithm: str | None = None
     ) -> None:
+        if not isinstance(private_key, EllipticCurvePrivateKey | RSAPrivateKey):
+            raise ArgumentError("private_key is an EC or RSA key: pass PrivateKeySigner.from_file(...)")
         public = private_key.public_key()
         self._private_key = private_key
         self._public_key = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -96,11 +96,13 @@ class PublicKey:
             IdentityError: If it is no key that can be enrolled.
             MissingExtraError: If joserfc is not installed.
         """
-        algorithm = getattr(signer, "algorithm", "Ed25519")
+        algorithm, public = getattr(signer, "algorithm", "Ed25519"), getattr(signer, "public_key", None)
+        if not isinstance(public, bytes):
+            raise IdentityError(f"a signer's public_key is bytes, not {type(public).__name__}")
         if algorithm == "Ed25519":
-            return cls.from_identity(encode_base64(signer.public_key))
+            return _of_raw(public)
         try:
-            key = load_der_public_key(signer.public_key)
+            key = load_der_public_key(public)
         except (ValueError, TypeError, UnsupportedAlgorithm):
             raise IdentityError(
                 "the signer's public_key is no SubjectPublicKeyInfo in DER (RFC 5280 section 4.1)"
@@ -126,6 +128,8 @@ class PublicKey:
             IdentityError: If it is no key that can be enrolled.
             MissingExtraError: If joserfc is not installed.
         """
+        if not isinstance(identity, str):
+            raise IdentityError("an identity is text: the raw public key, base64")
         try:
             raw = decode_base64(identity, "identity", "the public key")
         except MalformedFieldError as error:
@@ -157,8 +161,7 @@ def check_algorithm(key: object, algorithm: str) -> None:
         case EllipticCurvePublicKey() if key.curve.name in _CURVES:
             allowed = (_CURVES[key.curve.name],)
         case RSAPublicKey():
-            if not _RSA_BITS[0] <= key.key_size <= _RSA_BITS[1]:
-                raise IdentityError(f"an RSA key has 2,048 to 4,096 bits, not {key.key_size}")
+            _check_bits(key.key_size)
             if key.public_numbers().e != _RSA_EXPONENT:
                 raise IdentityError("an RSA key has the exponent 65537")
             allowed = ("RS256", "PS256")
@@ -166,6 +169,11 @@ def check_algorithm(key: object, algorithm: str) -> None:
             raise IdentityError("a key is Ed25519, EC on P-256 or P-384, or RSA")
     if algorithm not in allowed:
         raise IdentityError(f"this key signs by {' or '.join(allowed)}, not by {algorithm!r:.80}")
+
+
+def _check_bits(bits: int) -> None:
+    if not _RSA_BITS[0] <= bits <= _RSA_BITS[1]:
+        raise IdentityError(f"an RSA key has 2,048 to 4,096 bits, not {bits}")
 
 
 @functools.lru_cache(maxsize=_KEPT)
@@ -182,9 +190,11 @@ def _read(text: str) -> PublicKey:
         raise IdentityError("a key is Ed25519, EC on P-256 or P-384, or RSA")
     if {"d", "p", "q", "dp", "dq", "qi", "oth", "k"} & set(members):
         raise IdentityError("this is a private key: send the public one, and replace this one")
-    public = {name: members.get(name) for name in names}
+    public: dict[str, Any] = {name: members.get(name) for name in names}
     if not all(isinstance(value, str) for value in public.values()):
         raise IdentityError(f"a JWK of kty {kind} has the members {', '.join(names)}, each a text")
+    if kind == "RSA":
+        _check_bits(_bits(public["n"]))  # joserfc would warn of a small one, on the standard error
     jose = _jose()
     reader = {"OKP": jose.OKPKey, "EC": jose.ECKey, "RSA": jose.RSAKey}[kind]
     try:
@@ -194,7 +204,7 @@ def _read(text: str) -> PublicKey:
         usual = reader.import_key(pem).as_dict(private=False)
     except Exception:  # joserfc and cryptography have many ways to refuse
         raise IdentityError("the JWK is not a key: a member has another length, or is no point") from None
-    algorithm = members.get("alg") or _usual(known)
+    algorithm = members.get("alg", _usual(known))
     check_algorithm(known, algorithm)
     if any(usual[name] != value for name, value in public.items()):  # the same key by two thumbprints
         raise IdentityError("the JWK is not in its one spelling: base64url without padding or leading zeros")
@@ -209,6 +219,14 @@ def _read(text: str) -> PublicKey:
 def _of_raw(raw: bytes) -> PublicKey:
     encoded = base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
     return _read(_written({"alg": "Ed25519", "crv": "Ed25519", "kty": "OKP", "x": encoded}))
+
+
+def _bits(number: str) -> int:
+    """Count the bits of a number in base64url (RFC 7518 section 2); 0 where it is none."""
+    try:
+        return int.from_bytes(base64.urlsafe_b64decode(number + "=="), "big").bit_length()
+    except ValueError:
+        return 0
 
 
 def _usual(key: object) -> str:

@@ -9,16 +9,17 @@ from __future__ import annotations
 __all__ = ["Application", "Message", "Receive", "Scope", "Send", "TunedDigestMiddleware"]
 
 import functools
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from .._runtime.drivers import run_anyio
 from ..errors import ArgumentError, ProofAbandonedError, RequestRejectedError, TunedDigestError
 from .bodies import BufferedBody, ClientGoneError
+from .incoming import IncomingRequest
 from .refusals import Fields, bad_request
+from .schemes import AnyVerifier, Schemes
 from .spools import BodyLimits
-from .verifier import IncomingRequest, Verifier
 
 # The types of the ASGI specification, version 3.
 Scope = MutableMapping[str, Any]
@@ -39,20 +40,26 @@ class TunedDigestMiddleware:
 
     Args:
         app: The application.
-        verifier: Decides.
+        verifier: Decides. In a list of a `Verifier` and a `TokenVerifier` the scheme of the Authorization
+            field says which one; a request without credentials is challenged by both, in this order.
         bodies: How much is held of request bodies, and how long they are waited for.
 
     Raises:
         ArgumentError: If `verifier` or `bodies` is of another kind.
     """
 
-    def __init__(self, app: Application, verifier: Verifier, *, bodies: BodyLimits = BodyLimits()) -> None:
-        if not isinstance(verifier, Verifier):
-            raise ArgumentError("verifier is a Verifier: TunedDigestMiddleware(app, Verifier(...))")
+    def __init__(
+        self,
+        app: Application,
+        verifier: AnyVerifier | Sequence[AnyVerifier],
+        *,
+        bodies: BodyLimits = BodyLimits(),
+    ) -> None:
+        schemes = Schemes(verifier)
         if not isinstance(bodies, BodyLimits):
             raise ArgumentError("bodies is a BodyLimits: pass BodyLimits(max_body=...)")
         self._app = app
-        self._verifier = verifier
+        self._schemes = schemes
         self._bodies = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,10 +72,10 @@ class TunedDigestMiddleware:
             await send({"type": "websocket.close", "code": 1008, "reason": "requests alone are served here"})
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the application start once the store can serve."""
+        """Let the application start once stores and registries can serve."""
         first: Message | None = await receive()
         try:
-            await run_anyio(self._verifier.start())
+            await run_anyio(self._schemes.start())
         except TunedDigestError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
@@ -86,7 +93,7 @@ class TunedDigestMiddleware:
 
     async def _serve_held(self, scope: Scope, body: BufferedBody, send: Send) -> None:
         try:
-            caller = await run_anyio(self._verifier.verify(_incoming(scope), body.read, body.gone))
+            caller = await run_anyio(self._schemes.verify(_incoming(scope), body.read, body.gone))
         except RequestRejectedError as rejection:
             await _respond(send, rejection)
             return
@@ -97,7 +104,7 @@ class TunedDigestMiddleware:
             if message["type"] == "http.response.start":
                 headers = list(message.get("headers", ()))  # any iterable, and perhaps good for one turn
                 values = functools.partial(_values, headers)
-                granted = await run_anyio(self._verifier.grant_next(caller, message["status"], values))
+                granted = await run_anyio(self._schemes.grant_next(caller, message["status"], values))
                 message = {**message, "headers": [*headers, *_encoded(granted)]}
             await send(message)
 

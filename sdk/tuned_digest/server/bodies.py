@@ -89,11 +89,14 @@ class BufferedBody:
         self._is_whole = False
         self._spool.close()
 
-    async def read(self) -> bytes:
+    async def read(self, new_digest: Callable[[], Any] = blake3) -> bytes:
         """Read the body.
 
+        Args:
+            new_digest: Begins a digest that has `update` and `digest`, as those of hashlib have.
+
         Returns:
-            BLAKE3-256 of it.
+            The digest of it.
 
         Raises:
             RequestRejectedError: With status 413 if it is too large, 408 if it comes too slowly, 503 if
@@ -102,7 +105,7 @@ class BufferedBody:
         """
         self._judge_length()
         try:
-            digest = await self._read()
+            digest = await self._read(new_digest())
         except BaseException:
             self.close()
             raise
@@ -140,8 +143,8 @@ class BufferedBody:
             if self._room.total + int(value) > self._limits.total:
                 raise self._no_room()
 
-    async def _read(self) -> bytes:
-        hasher, pace = blake3(), None
+    async def _read(self, hasher: Any) -> bytes:
+        pace = None
         while True:
             if self._is_empty and pace is None:
                 message = await self._receive()  # it is there: no timer, which would take most of the time
@@ -154,7 +157,8 @@ class BufferedBody:
                 await self._hold(piece)
                 hasher.update(piece)
             if not message.get("more_body", False):
-                return hasher.digest()
+                digest: bytes = hasher.digest()
+                return digest
             self._is_empty = False
 
     async def _received(self, pace: _Pace) -> MutableMapping[str, Any]:

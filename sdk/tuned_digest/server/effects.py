@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-__all__ = ["Effects", "Gone", "ReadBody"]
+__all__ = ["Effects", "Gone", "InRegistryThread", "InStoreThread", "ReadBody", "action_of", "started"]
 
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
+from typing import ClassVar
 
 import anyio
 
 from .._runtime.loops import PerLoop
 from .._runtime.steps import Here, InThread, Step, Steps
 from .._wire.credentials import Credentials
-from ..errors import ProofError
+from .._wire.grammar import ACTIONS
+from ..errors import ArgumentError, ProofError
 from ..proof import Job, Work
 from .checks import Check, CheckQueue
 from .counters import Counters, Tally
 from .grants import Grant
+from .incoming import IncomingRequest
 from .policy import Policy
 from .stores import AsyncNonceStore, NonceStore
 from .stores._places import acquired
 
 ReadBody = Callable[[], bytes | Awaitable[bytes]]
-"""Reads a request's body and gives BLAKE3-256 of it; raises a `RequestRejectedError` where it cannot.
+"""Reads a request's body and gives the digest of it that the verifier's `new_digest` makes; raises a
+`RequestRejectedError` where it cannot.
 
 Each kind of server has its own, blocking or async.
 """
@@ -32,26 +36,68 @@ Gone = Callable[[], Awaitable[object]]
 """Waits until the client has closed its connection."""
 
 
-_STORE_THREADS = 16  # for each event loop: a store that hangs takes none of the application's own
+# Of the 40 threads that anyio has for each event loop: if all of these hang, the application has the others.
+_STORE_THREADS = 16
+_REGISTRY_THREADS = 8
 _STORE_PATIENCE = 5.0  # seconds to wait for one of them
 
 
-class _InStoreThread(InThread):
+class InStoreThread(InThread):
     """Call a store that may block, in one of a few threads; whoever waits too long for one is refused."""
 
     __slots__ = ()
 
+    _places: ClassVar = PerLoop("tuned_digest_store_places", lambda: anyio.Semaphore(_STORE_THREADS))
+    _what: ClassVar = "nonce store"
+
     async def awaited(self) -> object:
         """Call in a thread."""
-        places = _store_places.get()
-        await acquired(places, _STORE_PATIENCE)
+        places = self._places.get()
+        await acquired(places, _STORE_PATIENCE, self._what)
         try:
             return await super().awaited()
         finally:
             places.release()
 
 
-_store_places = PerLoop("tuned_digest_store_places", lambda: anyio.Semaphore(_STORE_THREADS))
+class InRegistryThread(InStoreThread):
+    """Call a key registry that may block, in the same way."""
+
+    __slots__ = ()
+
+    _places: ClassVar = PerLoop("tuned_digest_registry_places", lambda: anyio.Semaphore(_REGISTRY_THREADS))
+    _what: ClassVar = "key registry"
+
+
+def started(service: object) -> Steps[None]:
+    """Ask a store or a registry whether it can serve, where it has a `start`.
+
+    Args:
+        service: The store or registry.
+    """
+    start = getattr(service, "start", lambda: None)
+    yield (Here if inspect.iscoroutinefunction(start) else InThread)(start)
+
+
+def action_of(policy: Policy, request: IncomingRequest) -> Steps[str]:
+    """Ask a policy which action a request is.
+
+    Args:
+        policy: The policy.
+        request: The request.
+
+    Returns:
+        The action.
+
+    Raises:
+        ArgumentError: If the policy answers with something else.
+    """
+    action = policy.action(request.method, request.path)
+    if not isinstance(action, str):
+        action = yield Here(lambda: action)
+    if action not in ACTIONS:
+        raise ArgumentError(f"the policy's action is one of {', '.join(ACTIONS)}, not {action!r}")
+    return action
 
 
 class Effects:
@@ -79,18 +125,13 @@ class Effects:
         self._checks = checks
         self._tally = tally
         blocks = not inspect.iscoroutinefunction(store.take) and getattr(store, "blocks", True)
-        self._take_step = _InStoreThread if blocks else Here
-        self._issue_step = _InStoreThread if blocks and getattr(store, "issue_blocks", True) else Here
+        self._take_step = InStoreThread if blocks else Here
+        self._issue_step = InStoreThread if blocks and getattr(store, "issue_blocks", True) else Here
         self._store_holds = getattr(store, "holds", True)
 
     def start(self) -> Steps[None]:
         """Ask the store whether it can serve."""
-        start = getattr(self._store, "start", lambda: None)
-        yield (Here if inspect.iscoroutinefunction(start) else InThread)(start)
-
-    def awaited(self, answer: object) -> Step:
-        """Await what an async policy answered."""
-        return Here(lambda: answer)
+        yield from started(self._store)
 
     def issue(self, grants: Sequence[Grant]) -> Step:
         """Ask the store for nonces, one for each grant."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["Fields", "bad_request", "challenged", "refused", "unavailable"]
+__all__ = ["Fields", "bad_request", "bearer_field", "challenged", "merged", "refused", "unavailable"]
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ..errors import RequestRejectedError
 
@@ -62,19 +62,58 @@ def refused(status: int, message: str, reason: str, *fields: tuple[str, str]) ->
     )
 
 
-def challenged(reason: str, action: str, fields: Fields) -> RequestRejectedError:
+def challenged(reason: str, action: str, fields: Fields, *, counted_as: str = "") -> RequestRejectedError:
     """Make a refusal that brings challenges.
 
     Args:
         reason: Why the request is refused (section 1).
         action: The action that the request is.
         fields: The challenges.
+        counted_as: What it is counted as, where that is more than clients are told.
 
     Returns:
         The error to raise, with a response of status 401.
     """
     body = _json({"reason": reason, "action": action})
-    return RequestRejectedError(reason, status=401, fields=(*fields, *_JSON_FIELDS), body=body, reason=reason)
+    return RequestRejectedError(
+        reason, status=401, fields=(*fields, *_JSON_FIELDS), body=body, reason=counted_as or reason
+    )
+
+
+def merged(refusals: Sequence[RequestRejectedError]) -> RequestRejectedError:
+    """Make one refusal of several that say the same, with the challenges of all.
+
+    Args:
+        refusals: The refusals, at least one.
+
+    Returns:
+        The error to raise.
+    """
+    first = refusals[0]
+    challenges = [field for one in refusals for field in one.fields if field not in _JSON_FIELDS]
+    return RequestRejectedError(
+        str(first),
+        status=first.status,
+        fields=(*challenges, *_JSON_FIELDS),
+        body=first.body,
+        reason=first.reason,
+    )
+
+
+def bearer_field(realm: str, error: str = "", description: str = "") -> tuple[str, str]:
+    """Write the challenge of self-signed tokens (RFC 6750 section 3).
+
+    Args:
+        realm: What is protected, ASCII.
+        error: Why a token is refused, a code of section 3.1; empty where there was none.
+        description: The same for people, ASCII without quotes.
+
+    Returns:
+        The header field.
+    """
+    quoted = realm.replace("\\", "\\\\").replace('"', '\\"')
+    problem = f', error="{error}", error_description="{description}"' if error else ""
+    return "WWW-Authenticate", f'Bearer realm="{quoted}"{problem}'
 
 
 def _json(content: Mapping[str, str]) -> bytes:

@@ -6,16 +6,14 @@ Cheap checks come first, the nonce is burned before anything dear is done, the b
 
 from __future__ import annotations
 
-__all__ = [
-    "Caller",
-    "IncomingRequest",
-    "Verifier",
-]
+__all__ = ["Verifier"]
 
-import logging
 import re
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from typing import cast
+
+from blake3 import blake3
 
 from .._base64 import encode_base64
 from .._runtime.steps import Steps
@@ -29,10 +27,10 @@ from .._wire.challenge import (
     write_next_nonce,
 )
 from .._wire.credentials import Credentials
-from .._wire.grammar import ACTIONS, Dialect
+from .._wire.grammar import Dialect
 from .._wire.profiles import PROFILES, Profile
-from .._wire.request import FieldValues, SignedRequest, has_dot_segments, is_method, is_signable, mapped_path
-from .._wire.work import KINDS
+from .._wire.request import FieldValues, SignedRequest, mapped_path
+from .._wire.work import KINDS, SCHEMES
 from ..errors import (
     ArgumentError,
     IdentityError,
@@ -43,16 +41,18 @@ from ..errors import (
     SignatureError,
     StoreUnavailableError,
 )
-from ..keys import verify_signature
+from ..keys import PublicKey, verify_signature
+from .accounts.lookups import KeyLookups
+from .accounts.registry import EnrolledKey, KeyRegistry
 from .checks import CheckQueue
 from .counters import Counters, Decision, Tally
-from .effects import Effects, Gone, ReadBody
+from .effects import Effects, Gone, ReadBody, action_of
 from .grants import Grant
+from .incoming import Caller, IncomingRequest, check_target
+from .outages import Outage
 from .policy import Policy
 from .refusals import Fields, bad_request, challenged, unavailable
 from .stores import AsyncNonceStore, NonceStore
-
-_LOG = logging.getLogger(__name__)
 
 _BLANK = "?"  # stands for a nonce, and is in none
 _MOST_FORMS = 256  # kept at once: a policy has a few, one that follows load a few for each price
@@ -66,65 +66,14 @@ _UNSHARED = frozenset({"private", "no-store"})
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?+')
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Say who called, as proved by a verified request: the only trusted view of it.
-
-    Args:
-        identity: The public key, base64 without padding.
-        account: What the identity is registered as, None where identities are not registered.
-        action: The action the request was accepted for.
-    """
-
-    identity: str
-    account: object
-    action: str
-
-
-@dataclass(frozen=True, slots=True)
-class IncomingRequest:
-    """Hold what a server knows of a request before its body.
-
-    Args:
-        method: The method on the request line.
-        path: The path on the wire, percent-encoded, without the query.
-        query: The query on the wire, without its question mark.
-        fields: Names and values of the header fields, a line each, in order.
-        peer: The address that the request came from; empty where the server does not tell.
-    """
-
-    method: str
-    path: str
-    query: str = ""
-    fields: Sequence[tuple[str, str]] = field(default=(), repr=False)
-    peer: str = ""
-
-    def values(self, name: str, /) -> Sequence[str]:
-        """Look a header field up.
-
-        Args:
-            name: Its name, in any letter case.
-
-        Returns:
-            Its values, one for each line.
-        """
-        wanted = name.lower()
-        return [value for key, value in self.fields if key.lower() == wanted]
-
-    @property
-    def authority(self) -> str:
-        """Give the Host field, or HTTP/2's ``:authority``; empty where there is not exactly one."""
-        hosts = self.values("Host")
-        return hosts[0] if len(hosts) == 1 else ""
-
-
 class Verifier:
     """Verify requests, challenge those that are not signed, and grant next nonces.
 
     Args:
         store: Where issued nonces are kept.
         policy: Which action a request is, and what it costs.
-        accounts: Identity (base64) to account, None for an unknown one; sync or async. Without it any
+        accounts: The `KeyRegistry` where keys are enrolled, in which a revoked key is an unknown one. Or a
+            function, sync or async: identity (base64) to account, None for an unknown one. Without it any
             identity may call.
         admit_strangers: Let identities call that have no account; `Policy` can name a price for them.
         signed_path: Path on the wire to the path clients sign, where they sign another.
@@ -135,14 +84,21 @@ class Verifier:
 
     Raises:
         ArgumentError: If one of these is of another kind, or the dialect is unknown.
+        MissingExtraError: If `accounts` is a registry, and joserfc is not installed.
     """
+
+    new_digest = staticmethod(blake3)
+    """How bodies are digested (section 3)."""
+
+    schemes = SCHEMES
+    """The authentication schemes that it verifies, in lower case."""
 
     def __init__(
         self,
         store: NonceStore | AsyncNonceStore,
         *,
         policy: Policy | None = None,
-        accounts: Callable[[str], object | Awaitable[object]] | None = None,
+        accounts: KeyRegistry | Callable[[str], object | Awaitable[object]] | None = None,
         admit_strangers: bool = False,
         signed_path: Callable[[str], str] | None = None,
         dialect: Dialect = "deployed",
@@ -150,13 +106,18 @@ class Verifier:
         checks: CheckQueue | None = None,
         on_decision: Callable[[Decision], None] | None = None,
         _profiles: Sequence[Profile] = PROFILES,
+        _clock: Callable[[], float] = time.time,
     ) -> None:
         if isinstance(store, type) or not (hasattr(store, "issue") and hasattr(store, "take")):
             raise ArgumentError("store is a nonce store: pass MemoryNonceStore(), an object")
         if policy is not None and not isinstance(policy, Policy):
             raise ArgumentError("policy is a Policy: pass Policy(), an object")
-        if accounts is not None and not callable(accounts):
-            raise ArgumentError("accounts is a function of an identity: pass accounts.get for a dict")
+        registry = cast("KeyRegistry", accounts) if hasattr(accounts, "find") else None
+        find_account = cast("Callable[[str], object]", accounts) if registry is None else None
+        if find_account is not None and not callable(find_account):
+            raise ArgumentError(
+                "accounts is a KeyRegistry, or a function of an identity: pass accounts.get for a dict"
+            )
         if on_decision is not None and not callable(on_decision):
             raise ArgumentError("on_decision is a function of a decision")
         if admit_strangers and accounts is None:
@@ -167,27 +128,31 @@ class Verifier:
         self._are_registered = accounts is not None and not admit_strangers
         self._has_accounts = accounts is not None
         self._tally = Tally(on_decision)
-        self._effects = Effects(store, self._policy, accounts, checks or CheckQueue(), self._tally)
+        self._effects = Effects(store, self._policy, find_account, checks or CheckQueue(), self._tally)
+        self._keys = None if registry is None else KeyLookups(registry)
+        self._clock = _clock
         self._signed_path = signed_path
         self._dialect: Dialect = dialect
         self._repeat_fields = repeat_fields
         self._profiles = _profiles
-        self._is_store_down = False
+        self._outage = Outage("nonce store")
         self._forms: dict[tuple[object, ...], list[tuple[str, str]]] = {}
 
     def start(self) -> Steps[None]:
-        """Check, when the application starts, that the store can serve.
+        """Check, when the application starts, that the store can serve, and a registry.
 
-        A store that is unavailable now is logged, and no reason not to start: a worker that is started while
+        That one is unavailable now is logged, and no reason not to start: a worker that is started while
         Redis is away answers with 503 until Redis is back.
 
         Raises:
-            TunedDigestError: If the store will not serve without somebody's help.
+            TunedDigestError: If one of them will not serve without somebody's help.
         """
         try:
             yield from self._effects.start()
         except StoreUnavailableError as error:
-            self._note_store(error)
+            self._outage.begin(error)
+        if self._keys is not None:
+            yield from self._keys.start()
 
     def counters(self) -> Counters:
         """Count what was done since this object was made, in this process.
@@ -217,8 +182,7 @@ class Verifier:
         try:
             caller = yield from self._verified(request, read_body, gone)
         except StoreUnavailableError as error:
-            self._note_store(error)
-            rejection = unavailable("the nonce store is unavailable", error.retry_after)
+            rejection = self._outage.rejection(error)
             self._tally.refuse(rejection.status, rejection.reason)
             raise rejection from error
         except RequestRejectedError as rejection:
@@ -228,16 +192,7 @@ class Verifier:
         return caller
 
     def _verified(self, request: IncomingRequest, read_body: ReadBody, gone: Gone | None) -> Steps[Caller]:
-        if not is_method(request.method):
-            raise bad_request("the method is not an upper-case token")
-        if not is_signable(request.method, request.path):
-            raise bad_request("requests of this method are never signed, and so not served")
-        if not request.path.startswith("/") or not request.path.isascii():
-            raise bad_request("the request target is not a path")
-        if has_dot_segments(request.path):
-            raise bad_request(
-                "the path has dot segments, which servers read in different ways: send it without"
-            )
+        check_target(request)
         profile, credentials = self._credentials(request)
         if credentials is None:
             raise (yield from self._challenged(request, "authorization required"))
@@ -248,12 +203,12 @@ class Verifier:
             request.method, request.authority, request.path, request.query, path, request.values
         )
         identity = encode_base64(credentials.identity)
-        account = yield from self._authenticated(request, signed, profile, credentials, identity)
+        account, key = yield from self._authenticated(request, signed, profile, credentials, identity)
         policy = self._policy.select(request.path, identity, account)
         grant: Grant | None = yield self._effects.take(credentials.nonce)
         if grant is None:
             raise (yield from self._challenged(request, "unknown nonce", policy))
-        action = yield from self._action(request)
+        action = yield from action_of(self._policy, request)
         priced_as = self._policy.priced_as(request.method, action)
         work = grant.prices.get(credentials.scheme)
         floor = policy.floor(priced_as).get(credentials.scheme)
@@ -275,7 +230,9 @@ class Verifier:
             raise (yield from self._challenged(request, "challenge verification failed", policy)) from None
         except OverloadedError as error:
             raise unavailable("too many requests wait to be checked", error.retry_after) from None
-        return Caller(identity, account, action)
+        if key is not None and self._keys is not None:
+            yield from self._keys.note_use(key, self._clock())
+        return Caller(identity, account, action, credentials.scheme)
 
     def grant_next(self, caller: Caller, status: int, fields: FieldValues) -> Steps[Fields]:
         """Grant next nonces with the response to a verified request (section 6).
@@ -296,9 +253,9 @@ class Verifier:
         try:
             nonces: Sequence[str] = yield self._effects.issue(grants)
         except StoreUnavailableError as error:
-            self._note_store(error)
+            self._outage.begin(error)
             return ()
-        self._note_issued()
+        self._outage.end()  # one that issues can also take
         values: list[tuple[str, str]] = []
         for nonce, grant in zip(nonces, grants, strict=True):
             values += [(scheme, form.replace(_BLANK, nonce)) for scheme, form in self._form(grant)]
@@ -314,26 +271,6 @@ class Verifier:
             terms = Terms(grant.prices, grant.scope, self._dialect, self._profiles[0])
             form = self._forms[kind] = write_next_nonce(NextNonce(_BLANK, terms))
         return form
-
-    def _note_store(self, error: StoreUnavailableError) -> None:
-        """Log the first failure of the store."""
-        if not self._is_store_down:
-            self._is_store_down = True
-            _LOG.error("requests are answered with 503: %s", error)
-
-    def _note_issued(self) -> None:
-        """Log that a store that failed works again; one that issues can also take."""
-        if self._is_store_down:
-            self._is_store_down = False
-            _LOG.warning("the nonce store works again")
-
-    def _action(self, request: IncomingRequest) -> Steps[str]:
-        action = self._policy.action(request.method, request.path)
-        if not isinstance(action, str):
-            action = yield self._effects.awaited(action)
-        if action not in ACTIONS:
-            raise ArgumentError(f"the policy's action is one of {', '.join(ACTIONS)}, not {action!r}")
-        return action
 
     def _credentials(self, request: IncomingRequest) -> tuple[Profile, Credentials | None]:
         """Read the credentials, and name the profile; the first one where there are none."""
@@ -353,8 +290,11 @@ class Verifier:
         profile: Profile,
         credentials: Credentials,
         identity: str,
-    ) -> Steps[object]:
-        """Check identity, signature and registration; what fails here has burned its nonce too."""
+    ) -> Steps[tuple[object, EnrolledKey | None]]:
+        """Check identity, signature and registration; what fails here has burned its nonce too.
+
+        Gives the account, and its key where a registry tells both.
+        """
         try:
             message = profile.signed_bytes(signed, credentials)
             verify_signature(credentials.identity, message, credentials.signature)
@@ -365,24 +305,30 @@ class Verifier:
             yield from self._effects.discard(credentials.nonce)
             raise (yield from self._challenged(request, "signature verification failed")) from None
         if not self._has_accounts:
-            return None
-        account: object = yield self._effects.find_account(identity)
+            return None, None
+        account, key = yield from self._account(identity)
         if account is None or account is False:  # as a set's __contains__ says it
             if self._are_registered:
                 yield from self._effects.discard(credentials.nonce)
                 raise (yield from self._challenged(request, "unknown identity"))
-            return None
-        return account
+            return None, None
+        return account, key
+
+    def _account(self, identity: str) -> Steps[tuple[object, EnrolledKey | None]]:
+        if self._keys is None:
+            return (yield self._effects.find_account(identity)), None
+        key = yield from self._keys.find(PublicKey.from_identity(identity).thumbprint)
+        return (None, None) if key is None or key.revoked is not None else (key.account, key)
 
     def _challenged(
         self, request: IncomingRequest, reason: str, policy: Policy | None = None
     ) -> Steps[RequestRejectedError]:
         """Make a 401 with a fresh nonce, the same under each scheme."""
-        action = self._policy.priced_as(request.method, (yield from self._action(request)))
+        action = self._policy.priced_as(request.method, (yield from action_of(self._policy, request)))
         prices = (policy or self._policy.select(request.path, None, None)).price(action)
         actions = self._policy.challenged_for(request.method, action)
         (nonce,) = yield self._effects.issue([Grant(prices, actions, chained=False)])
-        self._note_issued()
+        self._outage.end()
         values = [
             (
                 scheme,

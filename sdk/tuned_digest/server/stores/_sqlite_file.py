@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SQLiteFile"]
+__all__ = ["SQLiteFile", "create_private"]
 
 import errno
 import os
