@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = ["TokenVerifier"]
 
+import copy
 import hashlib
 import logging
 import time
@@ -134,6 +135,19 @@ class TokenVerifier:
         yield from self._keys.start()
         if self._spending is not None:
             yield from self._spending.start()
+
+    def over(self, registry: KeyRegistry) -> TokenVerifier:
+        """Make a verifier with other keys; settings, used tokens and counters are shared.
+
+        Args:
+            registry: Where the keys are.
+
+        Returns:
+            The verifier.
+        """
+        other = copy.copy(self)
+        other._keys = KeyLookups(registry)
+        return other
 
     def counters(self) -> Counters:
         """Count what was done since this object was made, in this process; there are no nonces and no work.

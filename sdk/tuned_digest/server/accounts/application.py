@@ -10,7 +10,6 @@ from __future__ import annotations
 
 __all__ = ["Accounts"]
 
-import copy
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +37,6 @@ from ..tokens import TokenVerifier
 from .contents import Answer, answered, read_members, refusal
 from .devices import Asker, Enrolling, Waiting
 from .enrolment import Enrolment
-from .lookups import KeyLookups
 from .memory import MemoryKeyRegistry
 from .openapi import document
 from .registry import EnrolledKey
@@ -223,8 +221,7 @@ class Accounts:
         asked = Enrolling(key=key, **members)
         self._strangers.begin(call.request.peer)
         self._all_strangers.begin("anywhere")
-        verifier = copy.copy(self._verifier)  # used tokens, counters and settings are shared
-        verifier._keys = KeyLookups(_OneKey(key, asked.account))
+        verifier = self._verifier.over(_OneKey(key, asked.account))
         yield from _verified(verifier, call)
         done = yield from self._enrolment.enrol(asked, Asker(key.thumbprint, call.request.peer, call.gone))
         self._outage.end()
@@ -282,8 +279,6 @@ class Accounts:
 
 class _OneKey(MemoryKeyRegistry):
     """Know one key, as if it were enrolled: a request that proves that its sender holds it."""
-
-    blocks = False
 
     def __init__(self, key: PublicKey, account: str) -> None:
         super().__init__()

@@ -33,7 +33,7 @@ class Answer:
     """
 
     status: int
-    fields: Fields
+    fields: Fields = field(repr=False)
     body: bytes = field(default=b"", repr=False)
 
 

@@ -30,6 +30,8 @@ class MemoryKeyRegistry:
     A forked child has what its parent had then, and neither learns what the other does later.
     """
 
+    blocks = False
+
     def __init__(self) -> None:
         self._accounts: set[str] = set()
         self._keys: dict[str, EnrolledKey] = {}

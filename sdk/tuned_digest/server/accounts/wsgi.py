@@ -33,7 +33,8 @@ class AccountsApplication:
     """Serve the endpoints where devices enrol, approve and revoke keys (WSGI).
 
     Mount it beside what is protected otherwise, and not inside: it verifies its requests itself, and a token
-    is good once. A body is waited for as long as the server waits. Behind a proxy, have the server tell clients' addresses.
+    is good once. A body is waited for as long as the server waits. Behind a proxy, have the server tell
+    clients' addresses.
 
     Args:
         enrolment: The rules, and the registry.
