@@ -13,6 +13,7 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3.util import Retry
 
 from tuned_digest import Ed25519Signer, LimitExceededError
+from tuned_digest._client.families.requests_messages import Messages
 from tuned_digest.requests import TunedDigestAuth
 
 from .field_server import challenge, decided, scripted
@@ -320,3 +321,18 @@ class TestNetrc:
             assert session.get(f"{server.url}/redirect?status=302&to={other.url}/").status_code == 401
         (sent,) = [seen.field("Authorization") for seen in other.requests]
         assert [value.partition(" ")[0] for value in sent] == ["Basic"]
+
+
+class TestTargets:
+    @pytest.mark.parametrize(("joins", "signed"), [(True, "/a//b"), (False, "//a//b")])
+    def test_slashes_at_the_beginning(
+        self, *, joins: bool, signed: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The path is signed as it is sent: older versions make one of the slashes that it begins with."""
+        family = TunedDigestAuth._family
+        monkeypatch.setattr(family, "joins_slashes", joins)
+        auth = TunedDigestAuth("http://localhost", Ed25519Signer.generate())
+        messages = Messages(family, auth._carriage(), None)
+        target = messages.target(requests.Request("GET", "http://localhost//a//b").prepare())
+        assert target is not None
+        assert target.path == signed

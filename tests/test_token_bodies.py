@@ -135,7 +135,7 @@ class TestBound:
                 os.truncate(path, size)
 
         with (
-            serving_tokens(signer) as (_, served),
+            serving_tokens(signer, is_lent=False) as (_, served),
             signed_in(name, served.url, signer, on_event=change) as client,
             path.open("rb", buffering=0) as file,
         ):

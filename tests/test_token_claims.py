@@ -274,7 +274,7 @@ class TestFields:
 
     @every_client
     def test_a_second_token_goes_to_no_other_origin(self, name: str, signer: Ed25519Signer) -> None:
-        """Neither a request of its own there nor a redirect takes it along."""
+        """No request of its own takes it along, nor a redirect, but for httpx, as the page on tokens warns."""
         second = auth_of(name, ORIGIN, signer, field="X-Wallet-Auth", fields={"X-More": "1"}, bind=False)
         with (
             serving_tokens(signer) as (_, served),
@@ -283,7 +283,8 @@ class TestFields:
         ):
             client.send("GET", other.url)
             client.send("GET", f"{served.url}/redirect?status=307&to={other.url}/target")
-        assert [seen.field("X-Wallet-Auth") for seen in other.requests] == [[], []]
+        along = name.startswith("httpx")
+        assert [len(seen.field("X-Wallet-Auth")) for seen in other.requests] == [0, along]
 
     @every_client
     def test_reused_tokens_side_by_side(self, name: str, signer: Ed25519Signer) -> None:

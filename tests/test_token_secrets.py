@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tuned_digest import ArgumentError, ClockError, Ed25519Signer, PrivateKeySigner, PublicKey
 
 from .clients import CLIENTS
-from .test_secrets import Watch, forms, ours
+from .secrets_watch import Watch, forms, ours
 from .token_serving import auth_of, claims_of, every_client, serving_tokens, signed_in
 
 SEED = bytes(range(7, 39))

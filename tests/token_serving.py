@@ -189,9 +189,14 @@ def lent(application: Application) -> Iterator[Served]:
 
 @contextmanager
 def serving_tokens(signer: Signer | AsyncSigner, **options: Any) -> Iterator[tuple[TokenServer, Served]]:
-    """Serve an application that knows the key of a signer."""
+    """Serve an application that knows the key of a signer.
+
+    A test whose requests are broken off needs a server that is not lent (an option ``is_lent``): they may
+    arrive when it has ended.
+    """
+    is_lent = options.pop("is_lent", True)
     application = TokenServer(PublicKey.of(signer), **options)
-    with lent(application) as served:
+    with lent(application) if is_lent else serve(application, date_header=False) as served:
         yield application, served
 
 

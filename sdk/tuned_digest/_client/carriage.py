@@ -22,11 +22,13 @@ class Carriage:
         clock: Gives seconds, never going back.
         is_ours: Tells the credentials of this scheme from a caller's own.
         field: The field that carries them.
-        sent: The credentials and body digests that a call has sent, where nothing else tells which are ours.
+        further: Other fields that a call sets, which go to no other origin where a library lets us see to it.
+        sent: The values that a call has sent in these fields, where nothing else tells which are ours.
     """
 
     resources: Resources
     clock: Callable[[], float]
     is_ours: Callable[[str], bool]
     field: str = "Authorization"
+    further: tuple[str, ...] = ()
     sent: set[str] = dataclasses.field(default_factory=set, repr=False)

@@ -139,7 +139,9 @@ class TokenAuthBase:
         """Make what the messages of one call need to know."""
         sent = set[str]()
         settings = self._settings
-        return Carriage(settings.resources, settings.clock, sent.__contains__, settings.field, sent)
+        return Carriage(
+            settings.resources, settings.clock, sent.__contains__, settings.field, settings.further, sent
+        )
 
     def _flow(
         self, carriage: Carriage, messages: Messages[Any, Any], primer: object = None

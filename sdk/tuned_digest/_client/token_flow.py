@@ -207,7 +207,7 @@ class TokenFlow(Generic[RequestT, ResponseT]):
         own = present(DIGEST_FIELD)
         if own and own[0] not in sent:  # a caller's own may have another algorithm: it is kept
             fields = [(name, value) for name, value in fields if name != DIGEST_FIELD]
-        sent.update(value for name, value in fields if name in (self._carriage.field, DIGEST_FIELD))
+        sent.update(value for _, value in fields)
         return self._messages.authorize(request, fields)
 
     def _note_accepted(self, target: Target, credentials: str) -> None:

@@ -79,7 +79,7 @@ class TokenSettings:
     origins: ServedOrigins
     signer: Signer | AsyncSigner
     algorithm: str
-    header: Mapping[str, object]
+    header: Mapping[str, object] = dataclasses.field(repr=False)
     more_header: Members
     account: str
     audience: str | None
@@ -108,6 +108,12 @@ class TokenSettings:
         # What was learnt stays: other threads are changing it.
         told = (member.name for member in dataclasses.fields(self) if member.init)
         return type(self)(**{name: copy.deepcopy(getattr(self, name), memo) for name in told})
+
+    @functools.cached_property
+    def further(self) -> tuple[str, ...]:
+        """Name the fields that a request gets beside the one that carries its token."""
+        names = [DIGEST_FIELD, *(other.field for other in self.also)]
+        return (*names, *(name for one in (self, *self.also) for name, _ in one.fields))
 
     @functools.cached_property
     def digests(self) -> bool:
@@ -269,7 +275,9 @@ class TokenSettings:
 def _changed(members: dict[str, object], changes: Members, request: TokenRequest) -> dict[str, object]:
     made = changes(request) if callable(changes) else changes
     if not isinstance(made, Mapping):
-        raise ArgumentError(f"a function of claims or header parameters gives a mapping, not {made!r}")
+        raise ArgumentError(
+            f"a function of claims or header parameters gives a mapping, not {type(made).__name__}"
+        )
     for name, value in made.items():
         if value is None:
             members.pop(name, None)

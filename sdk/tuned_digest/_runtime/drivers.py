@@ -39,6 +39,8 @@ def run_blocking(steps: Steps[T]) -> T:
     except StopIteration as end:
         answer_of_all: T = end.value
         return answer_of_all
+    finally:
+        steps.close()  # also where an interrupt or a cancellation ends it, whoever keeps that
 
 
 async def run_anyio(steps: Steps[T]) -> T:
@@ -62,6 +64,8 @@ async def run_anyio(steps: Steps[T]) -> T:
     except StopIteration as end:
         answer_of_all: T = end.value
         return answer_of_all
+    finally:
+        steps.close()  # also where an interrupt or a cancellation ends it, whoever keeps that
 
 
 async def take_turn() -> None:

@@ -16,7 +16,7 @@ from ..._wire.request import FieldValues, split_target
 from ...errors import ArgumentError
 from ...events import Report
 from ..bodies import Body, BytesBody, LostBody, RepeatableBody, SpooledBody, file_chunks, is_rewindable
-from ..carriage import DIGEST_FIELD, Carriage
+from ..carriage import Carriage
 from ..cookies import FreshCookies, merge_cookies
 from ..exchange import Fields, Target
 from .heads import Head
@@ -44,6 +44,7 @@ class Messages:
         self._clock = carriage.clock
         self._is_ours = carriage.is_ours
         self._field = carriage.field
+        self._further = carriage.further
         self._own = own
 
     def target(self, request: Any) -> Target | None:
@@ -57,6 +58,8 @@ class Messages:
                 target = self._family.urllib3.util.parse_url(url).request_uri  # as urllib3 will write it
             except self._family.urllib3.exceptions.LocationParseError:
                 return None
+        if target.startswith("//") and self._family.joins_slashes:
+            target = "/" + target.lstrip("/")
         return Target(request.method or "", origin, *split_target(target)) if origin else None
 
     def authorization(self, request: Any) -> str | None:
@@ -164,8 +167,9 @@ class Messages:
         sent.headers = _copied(sent.headers)  # another thread may be writing the old ones to its socket
         if self._is_ours(self.authorization(sent) or ""):
             del sent.headers[self._field]
-            if self._is_ours(text(sent.headers.get(DIGEST_FIELD)) or ""):
-                del sent.headers[DIGEST_FIELD]
+            for name in self._further:
+                if self._is_ours(text(sent.headers.get(name)) or ""):
+                    del sent.headers[name]
 
     def next_url(self, response: Any) -> str | None:
         """Find where the library sends the next request of a call; None where the call ends."""
