@@ -114,7 +114,7 @@ def test_accounts_server(tmp_path: Path) -> None:
             [*program, *arguments], input=told, capture_output=True, text=True, timeout=60, check=True
         ).stdout
 
-    command = [sys.executable, EXAMPLES / "accounts_server.py", url.rpartition(":")[2], file]
+    command = [sys.executable, str(EXAMPLES / "accounts_server.py"), url.rpartition(":")[2], str(file)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
         assert process.stderr is not None
         try:

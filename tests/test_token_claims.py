@@ -274,7 +274,7 @@ class TestFields:
 
     @every_client
     def test_a_second_token_goes_to_no_other_origin(self, name: str, signer: Ed25519Signer) -> None:
-        """No request of its own takes it along, nor a redirect, but for httpx, as the page on tokens warns."""
+        """No request of its own takes it along, nor a redirect, but for httpx, as the docs warn."""
         second = auth_of(name, ORIGIN, signer, field="X-Wallet-Auth", fields={"X-More": "1"}, bind=False)
         with (
             serving_tokens(signer) as (_, served),

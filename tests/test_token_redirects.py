@@ -156,7 +156,7 @@ class TestOneOrigin:
 
 
 def takes_along(name: str) -> bool:
-    """Tell whether a library takes fields to other origins: httpx leaves Authorization behind, and no other."""
+    """Tell whether a library takes fields to other origins: httpx leaves Authorization alone behind."""
     return name.startswith("httpx")
 
 
@@ -182,7 +182,7 @@ class TestOtherOrigins:
     @every_client
     @pytest.mark.parametrize("status", [302, 307])
     def test_another_origin_gets_no_digest(self, name: str, status: int, signer: Ed25519Signer) -> None:
-        """The Content-Digest that we have set goes no further, but for httpx, which takes all fields along."""
+        """The Content-Digest that we have set goes no further, but for httpx, which takes it along."""
         with (
             serving_tokens(signer) as (_, served),
             lent(echo) as other,
