@@ -1,5 +1,6 @@
 """The project's sessions: ``nox -s NAME``; without a name, tests, lint and typing."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ nox.options.sessions = ["tests", "lint", "typing"]
 nox.options.default_venv_backend = "virtualenv"
 
 CLIPPY = ["clippy", "--all-targets", "--all-features", "--", "-D", "warnings"]
+WORKERS = str((os.cpu_count() or 1) + 1)  # tests wait for servers a third of the time
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 
@@ -34,7 +36,7 @@ def companion(session: nox.Session) -> str:
 def tests(session: nox.Session) -> None:
     """Run the test suite in parallel, in random order, with branch coverage."""
     session.install(".[all]", *group("test"))
-    session.run("pytest", "-n", "auto", "--cov=tuned_digest", *session.posargs)
+    session.run("pytest", "-n", WORKERS, "--cov=tuned_digest", *session.posargs)
 
 
 @nox.session(python=["3.11", "3.12", "3.13", "3.14"])
@@ -43,7 +45,7 @@ def pythons(session: nox.Session) -> None:
     if session.python == f"{sys.version_info.major}.{sys.version_info.minor}":
         session.skip("nox -s tests runs it on this one")
     session.install(".[all]", *group("test"))
-    session.run("pytest", "-n", "auto", *session.posargs)
+    session.run("pytest", "-n", WORKERS, *session.posargs)
 
 
 @nox.session
@@ -62,7 +64,7 @@ def minimums(session: nox.Session) -> None:
         env={"UV_SYSTEM_CERTS": "true"},  # trust what pip trusts
     )
     session.install(*group("test"))
-    session.run("pytest", "-n", "auto", *session.posargs)
+    session.run("pytest", "-n", WORKERS, *session.posargs)
 
 
 @nox.session
@@ -74,7 +76,7 @@ def native(session: nox.Session) -> None:
     wheel = companion(session)
     session.install(wheel, ".[all]", *group("test"))
     session.run("pytest", "accel/tests", "-c", "accel/pyproject.toml")
-    session.run("pytest", "-n", "auto", *session.posargs)
+    session.run("pytest", "-n", WORKERS, *session.posargs)
 
 
 @nox.session

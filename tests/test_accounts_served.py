@@ -92,7 +92,7 @@ def mounted(app: Any) -> Any:
 def serve_wsgi(app: Any) -> Iterator[str]:
     """Serve a WSGI application from threads until the block ends."""
     server = make_server("127.0.0.1", 0, app, server_class=_Threads, handler_class=_Silent)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
@@ -190,6 +190,8 @@ class TestServed:
 
 class _Slow(MemoryKeyRegistry):
     """A registry that answers when it is let."""
+
+    blocks = True
 
     def __init__(self) -> None:
         super().__init__()

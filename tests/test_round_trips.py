@@ -20,7 +20,10 @@ VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())
 
 class TestVectors:
     @pytest.mark.parametrize(
-        "vector", VECTORS["argon2"] + VECTORS["blake3"], ids=lambda vector: vector["name"]
+        "vector",
+        # A million tries are made once, in test_vectors.
+        [one for one in VECTORS["argon2"] + VECTORS["blake3"] if one["name"] != "open/asym-cost-20"],
+        ids=lambda vector: vector["name"],
     )
     def test_known_answers_leave_every_client_to_the_last_character(
         self, connect: Connect, vector: dict[str, Any]

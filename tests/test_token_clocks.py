@@ -81,6 +81,21 @@ class TestCorrection:
         assert adjusted == [events.ClockAdjusted(Origin.parse(served.url), ahead)]
 
     @every_client
+    def test_a_token_by_a_clock_that_nobody_has_accepted_is_not_kept(
+        self, name: str, signer: Ed25519Signer
+    ) -> None:
+        """A token that is signed by the Date of a 401 is sent once, and not kept unless it is accepted."""
+        with (
+            serving_tokens(signer, script=[None, (500, []), None, None], **server_options(600, "reused")) as (
+                _,
+                served,
+            ),
+            signed_in(name, served.url, signer, _clock=clock, **WAYS["reused"]) as client,
+        ):
+            assert [client.send("GET", served.url).status for _ in range(2)] == [500, 200]
+        assert seconds_of(served) == [0, 600, 0, 600]
+
+    @every_client
     def test_each_origin_has_an_offset_of_its_own(self, name: str, signer: Ed25519Signer) -> None:
         """What one origin's clock says is not used at another."""
         with (

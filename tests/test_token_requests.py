@@ -133,6 +133,21 @@ def _unsigned(request: Any) -> Any:
 
 class TestWhatIsNotOurs:
     @every_client
+    def test_an_origin_that_asks_in_vain_is_warned_of_once(
+        self, name: str, signer: Ed25519Signer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Where a server asks for a token that this auth object is not for, one warning says so."""
+        caplog.set_level(logging.WARNING, "tuned_digest")
+        with (
+            serving_tokens(signer) as (_, served),
+            signed_in(name, "https://api.example.com", signer) as client,
+        ):
+            assert [client.send("GET", served.url).status for _ in range(2)] == [401, 401]
+        assert [record.message for record in caplog.records] == [
+            f"{served.url}: it asks for a token, and gets none: the auth object serves https://api.example.com"
+        ]
+
+    @every_client
     @pytest.mark.parametrize("options", [{}, *UNBOUND.values()], ids=["bound", *UNBOUND])
     def test_a_field_of_the_callers_own_is_kept(
         self,

@@ -143,6 +143,7 @@ class TokenFlow(Generic[RequestT, ResponseT]):
         request = messages.request(response)
         target = messages.target(request)  # anew: a hook of the caller's may have changed the request
         if target is None or not self._is_ours_to_sign(request, target):
+            self._note_unsigned(target, response)
             return None
         self._round_trips += 1
         status, fields = messages.status(response), messages.fields(response)
@@ -182,6 +183,17 @@ class TokenFlow(Generic[RequestT, ResponseT]):
         if target is not None and self._is_ours_to_sign(request, target):
             offset = self._settings.offsets.get(target.origin, 0.0)
             yield from self._signed(request, target, offset, was_sent=True)
+
+    def _note_unsigned(self, target: Target | None, response: ResponseT) -> None:
+        """Warn of an origin that asks for a token, and that this auth object does not serve."""
+        settings, messages = self._settings, self._messages
+        if target is None or settings.origins.serves(target.origin, since=self._since):
+            return
+        challenges = messages.fields(response)("WWW-Authenticate") if messages.status(response) == 401 else ()
+        if any(value.lower().startswith("bearer") for value in challenges):
+            settings.records.warn(
+                target.origin, f"it asks for a token, and gets none: the auth object serves {settings.origins}"
+            )
 
     def _is_ours_to_sign(self, request: RequestT, target: Target) -> bool:
         settings = self._settings

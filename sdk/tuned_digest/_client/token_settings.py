@@ -175,8 +175,9 @@ class TokenSettings:
         if self.digests:
             digested = body().digested(sha256)
             digest = (yield digested) if isinstance(digested, Step) else digested
+        is_proven = offset == self.offsets.get(target.origin, 0.0)
         for settings in everyone:
-            fields.append((settings.field, (yield from settings._value(target, digest, offset))))
+            fields.append((settings.field, (yield from settings._value(target, digest, offset, is_proven))))
             if settings.bind:
                 fields.append((DIGEST_FIELD, content_digest(digest)))
             fields += settings.fields
@@ -188,8 +189,8 @@ class TokenSettings:
         if self.on_event is not None:
             self.on_event(events.RequestSigned(origin, method, self.scheme, chained=False))
 
-    def _value(self, target: Target, digest: bytes, offset: float) -> Steps[str]:
-        if not self.reuse:
+    def _value(self, target: Target, digest: bytes, offset: float, is_proven: bool) -> Steps[str]:
+        if not (self.reuse and is_proven):  # what is signed by a clock that nobody has accepted yet is not kept
             return (yield from self._signed(target, digest, offset)).credentials
         origin, signing = target.origin, self._signing.get()
         mine, patience = Future[None](), _PATIENCE

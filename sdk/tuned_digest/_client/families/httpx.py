@@ -74,9 +74,6 @@ class _Flows:
     _carriage: Callable[[], Carriage]
     _flow: Callable[..., Any]  # the flow of either scheme: both have the same moves
 
-    _takes_turns = True
-    """Whether many requests that begin at once are let onto the loop one by one."""
-
     def _kept(self, request: Any) -> Any:
         """Give a request to send with credentials that are kept; None where there are none."""
         return None
@@ -153,7 +150,7 @@ class _Flows:
             response = yield kept
             if self._is_answered(response):
                 return
-        elif self._takes_turns:
+        else:
             await take_turn()
         carriage = self._carriage()
         messages = AsyncMessages(self._family, carriage)
@@ -211,8 +208,6 @@ class FamilyAuth(_Flows, AuthBase):
 
 class FamilyTokenAuth(_Flows, TokenAuthBase):
     __doc__ = TokenAuthBase.__doc__
-
-    _takes_turns = False  # a token takes a tenth of a millisecond, and the turn a fifth of that
 
     def _kept(self, request: Any) -> Any:
         settings = self._settings
