@@ -92,10 +92,11 @@ def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """The Python blocks of a page run, in order, against a real server."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NONCE_KEY", "ab" * 32)
-    key = tmp_path / "key.pem"
-    key.touch(mode=0o600)
     signer = Ed25519Signer.generate()
-    key.write_bytes(signer.to_pem())
+    for name in ("key.pem", "laptop.pem", "phone.pem"):
+        key = tmp_path / name
+        key.touch(mode=0o600)
+        key.write_bytes(signer.to_pem())
     serving = served_to(signer) if page.name in OF_ACCOUNTS else serve(QUICK_BLOBS())
     with serving as served:
         run_blocks(page, SERVERS.sub(served.url, page.read_text("utf-8")))
