@@ -1,6 +1,6 @@
 """A server with accounts in a thread, and the commands of devices against it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,9 +69,13 @@ class AccountServer:
         return client
 
 
+Begin = Callable[[Path, Registration], AccountServer]
+"""Lets a server forget all that was before; takes where devices keep their keys."""
+
+
 @contextmanager
-def accounts_served(folder: Path, registration: Registration = "invited") -> Iterator[AccountServer]:
-    """Serve blobs and accounts until the block ends."""
+def accounts_served() -> Iterator[Begin]:
+    """Serve blobs and accounts until the block ends, for one test after the other."""
     made: list[Application] = []
 
     async def late(scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,12 +86,14 @@ def accounts_served(folder: Path, registration: Registration = "invited") -> Ite
             await receive()
             await send({"type": f"lifespan.{word}.complete"})
 
-    registry, nonces = MemoryKeyRegistry(), MemoryNonceStore()
-    with serve(late) as served:
+    def begin(folder: Path, registration: Registration) -> AccountServer:
+        registry, nonces = MemoryKeyRegistry(), MemoryNonceStore()
         blobs = blobs_application(
             access=QUICK, create=QUICK_CREATE, nonces=nonces, registry=registry, origin=served.url
         )
-        made.append(
-            beside_accounts(blobs, registry, served.url, registration=registration, single_use=nonces)
-        )
-        yield AccountServer(served, registry, folder)
+        made[:] = [beside_accounts(blobs, registry, served.url, registration=registration, single_use=nonces)]
+        served.requests.clear()
+        return AccountServer(served, registry, folder)
+
+    with serve(late) as served:
+        yield begin

@@ -109,7 +109,7 @@ class TestEnrolling:
         served.rules.add("acme", served.device().public, "laptop")
         answers = []
         for account in ("acme", "other"):
-            asking = [served.device(account).enrol() for _ in range(6)]
+            asking = [served.device(account).enrol() for _ in range(21)]
             code = served.device(account).enrol(invitation="0" * 28)
             nonce = served.device(account).enrol(nonce="x")
             seen = [
@@ -118,7 +118,7 @@ class TestEnrolling:
             ]
             answers.append(seen)
         assert answers[0] == answers[1]
-        assert [status for status, *_ in answers[0]] == [202] * 5 + [429, 403, 403]
+        assert [status for status, *_ in answers[0]] == [202] * 20 + [429, 403, 403]
 
     def test_key_enrolled(self, served: Served, device: Device) -> None:
         """A key is enrolled once, ever: also when it is revoked, also by another account."""
@@ -227,8 +227,8 @@ class TestApproving:
         assert (reply.status, reply.json["reason"]) == (403, "not approved")
 
     def test_too_many(self, served: Served) -> None:
-        """Five keys wait for an account; the sixth is told when to try again."""
-        for _ in range(5):
+        """Twenty keys wait for an account; the next one is told when to try again."""
+        for _ in range(20):
             assert served.device().enrol().status == 202
         reply = served.device().enrol()
         assert (reply.status, reply.field("Retry-After")) == (429, "60")
@@ -261,6 +261,26 @@ class TestRevoking:
         codes = device.send("POST", "/recovery-codes").json["recovery_codes"]
         assert device.send("DELETE", f"/keys/{device.thumbprint}").status == 204
         assert served.device().enrol(recovery_code=codes[0]).status == 201
+
+    @pytest.mark.parametrize(("method", "status"), [("revoke", 404), ("store_codes", 403)])
+    def test_revoked_meanwhile(
+        self, served: Served, device: Device, monkeypatch: pytest.MonkeyPatch, method: str, status: int
+    ) -> None:
+        """A request that is under way when its key is revoked revokes no key, and brings no codes."""
+        thief = served.enrolled(label="phone")
+        left, do = served.rules.registry.codes("acme", "recovery"), getattr(served.rules.registry, method)
+
+        def revoking(*arguments: Any, **options: Any) -> Any:
+            with monkeypatch.context() as patch:
+                patch.setattr(served.rules.registry, method, do)
+                assert served.rules.revoke(thief.thumbprint)
+            return do(*arguments, **options)
+
+        monkeypatch.setattr(served.rules.registry, method, revoking)
+        requests = {"revoke": f"DELETE /keys/{device.thumbprint}", "store_codes": "POST /recovery-codes"}
+        assert thief.send(*requests[method].split()).status == status
+        assert device.send("GET", "/keys").status == 200
+        assert served.rules.registry.codes("acme", "recovery") == left
 
 
 class TestListing:

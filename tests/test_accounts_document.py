@@ -76,8 +76,10 @@ def test_every_status_is_served(served: Served, monkeypatch: pytest.MonkeyPatch)
     post_keys(new, nonce=nonce)
     post_keys(new)
     post_keys(served.device(), invitation="0" * 28)
-    for _ in range(6):
+    for _ in range(21):
         post_keys(served.device())
+    for _ in range(3):
+        note(device.send("POST", "/recovery-codes"), "POST", "/recovery-codes")
     key_path = "/keys/" + "x" * 43
     note(device.send("DELETE", key_path), "DELETE", key_path)
     note(device.send("DELETE", f"/keys/{new.thumbprint}"), "DELETE", key_path)
@@ -96,6 +98,16 @@ def test_every_status_is_served(served: Served, monkeypatch: pytest.MonkeyPatch)
             body = json.dumps(other.asking()).encode()
             fields["Authorization"] = f"Bearer {other.token(method, path, body, aud='x')}"
             note(device.call(method, path, body, fields), method, path)
+
+    late = served.enrolled("late")
+    store_codes = served.rules.registry.store_codes
+
+    def revoking(*arguments: Any, **options: Any) -> None:
+        served.rules.revoke(late.thumbprint)
+        store_codes(*arguments, **options)
+
+    monkeypatch.setattr(served.rules.registry, "store_codes", revoking)
+    note(late.send("POST", "/recovery-codes"), "POST", "/recovery-codes")
 
     def fail(*arguments: object) -> None:
         raise StoreUnavailableError("away")

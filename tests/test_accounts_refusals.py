@@ -9,6 +9,7 @@ from joserfc.jwk import OKPKey
 
 from tuned_digest._runtime.drivers import run_blocking
 from tuned_digest.errors import ArgumentError, OverloadedError, StoreUnavailableError
+from tuned_digest.keys import public_keys
 from tuned_digest.server.accounts import application
 from tuned_digest.server.accounts.application import Accounts
 from tuned_digest.server.accounts.codes import read_code
@@ -200,6 +201,38 @@ class TestStrangers:
         statuses = [served.device(f"a{number}").enrol().status for number in range(5)]
         assert statuses == [202, 202, 202, 429, 429]
         assert len(spent) == 3
+
+    def test_who_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Among all strangers counts whoever holds a key, and is held up whoever brings no code or nonce."""
+        monkeypatch.setattr(application, "_STRANGERS", 1)
+        served = Served()
+        invitation, other = served.rules.invite("acme"), served.device()
+        unsigned = json.dumps(other.asking()).encode()
+        fields = {"Content-Type": "application/json"}
+        assert [other.call("POST", "/keys", unsigned, fields).status for _ in range(3)] == [401] * 3
+        assert other.send("POST", "/keys", other.asking(), aud="x").status == 401
+        new = served.device()
+        nonce = new.enrol().json["nonce"]
+        assert other.enrol().status == 429
+        assert new.enrol(nonce=nonce).status == 202
+        device = served.device()
+        (code, *_) = device.enrol(invitation=invitation).json["recovery_codes"]
+        assert served.device().enrol(recovery_code=code).status == 201
+        assert other.enrol(recovery_code="0" * 28).status == 403
+
+    def test_keys_are_not_kept(self, served: Served) -> None:
+        """A stranger's key takes no place of those that are kept, nor is it read beyond the limit."""
+        device = served.device(peer="192.0.2.1")
+        body = json.dumps(device.asking()).encode()
+        fields = {
+            "Authorization": f"Bearer {device.token('POST', '/keys', body)}",
+            "Content-Type": "application/json",
+        }
+        before = public_keys._read.cache_info()
+        statuses = [device.call("POST", "/keys", body, fields).status for _ in range(100)]
+        assert statuses == [202] + [401] * 99
+        assert public_keys._read.cache_info() == before
+        assert device.enrol(jwk={}).status == 429
 
 
 class TestUnavailable:

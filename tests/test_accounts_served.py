@@ -455,9 +455,13 @@ def wsgi_call(app: Any, **others: Any) -> Call:
 
 
 class _Broken(io.BytesIO):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
     def read(self, size: int | None = -1, /) -> bytes:
-        """Fail as a server's input does when the client is gone."""
-        raise OSError("timed out")
+        """Fail as a server's input does when the client is gone, or its chunks are broken."""
+        raise self.error
 
 
 class _Trickle(io.BytesIO):
@@ -530,7 +534,10 @@ class TestWSGI:
         device.call = wsgi_call(by_hand.app, **{"wsgi.input": _Trickle(body)})
         assert device.send("POST", "/recovery-codes", body).status == 201
 
-    def test_broken_body(self, by_hand: ByHand) -> None:
+    @pytest.mark.parametrize(
+        "error", [OSError("timed out"), ValueError("Invalid chunk header"), EOFError()], ids=repr
+    )
+    def test_broken_body(self, by_hand: ByHand, error: Exception) -> None:
         """A body that the server cannot read is answered with 400."""
-        device = by_hand.device(wsgi_call(by_hand.app, **{"wsgi.input": _Broken()}))
+        device = by_hand.device(wsgi_call(by_hand.app, **{"wsgi.input": _Broken(error)}))
         assert device.enrol().status == 400

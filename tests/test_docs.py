@@ -11,7 +11,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -120,6 +120,13 @@ def console_lines(page: Path) -> Iterator[str]:
             yield from (line[2:] for line in text.splitlines() if line.startswith("$ "))
 
 
+@cache
+def help_of(*arguments: str) -> str:
+    """What a command says of itself."""
+    command = [sys.executable, "-m", "tuned_digest", *arguments, "--help"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
 @pytest.mark.parametrize("page", MARKDOWN, ids=named)
 def test_commands_exist(page: Path) -> None:
     """Each tuned-digest command and option that a page names is one."""
@@ -128,13 +135,7 @@ def test_commands_exist(page: Path) -> None:
         arguments = [] if command.startswith("-") else [command]
         if command == "keys":  # it has commands of its own
             arguments += rest.split()[:1]
-        shown = subprocess.run(
-            [sys.executable, "-m", "tuned_digest", *arguments, "--help"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        ).stdout
+        shown = help_of(*arguments)
         for word in shlex.split(f"{command} {rest}"):
             if word.startswith("-"):
                 assert re.search(rf"(?<![\w-]){re.escape(word.partition('=')[0])}(?![\w-])", shown), word

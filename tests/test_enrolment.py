@@ -23,7 +23,7 @@ from tuned_digest.server.accounts import EnrolledKey, MemoryKeyRegistry, one_tim
 from tuned_digest.server.accounts.codes import read_code
 from tuned_digest.server.accounts.devices import Asker, Enrolled, Enrolling, Waiting
 from tuned_digest.server.accounts.enrolment import Enrolment
-from tuned_digest.server.checks import CheckQueue
+from tuned_digest.server.checks import Check, CheckQueue
 
 from .clock import Clock
 from .enrolling import NOW, enrolment, new_clock, quick_hashes
@@ -415,8 +415,8 @@ class TestApproval:
         assert len(rules.registry.keys("acme")) == 2
 
     def test_most(self, rules: Enrolment) -> None:
-        """Five wait for an account."""
-        for _ in range(5):
+        """Twenty wait for an account."""
+        for _ in range(20):
             waiting(rules)
         assert reason(rules) == "too many candidates"
         waiting(rules, "other")
@@ -631,13 +631,58 @@ class TestRevocation:
 
 class TestBounds:
     def test_keys_of_an_account(self, rules: Enrolment) -> None:
-        """An account has 256 keys at most, revoked ones too; the operator may add more."""
+        """An account has 256 keys at most, revoked ones apart; the operator may add more."""
         for number in range(256):
             rules.registry.enrol(
                 EnrolledKey(f"{number}", "acme", "{}", "x", NOW), what="key added", by="operator"
             )
         assert reason(rules, invitation=rules.invite("acme")) == "too many keys"
         rules.add("acme", new_key(), "x")
+        for number in range(2):
+            rules.revoke(f"{number}")
+        assert enrolled(rules, invitation=rules.invite("acme"))
+        assert reason(rules, invitation=rules.invite("acme")) == "too many keys"
+
+    def test_recovery_codes(self, rules: Enrolment, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An account has codes made three times in ten minutes; what failed is not counted."""
+
+        def renew(account: str = "acme") -> Any:
+            return run_blocking(rules.renew_recovery_codes(account, Asker(new_key().thumbprint)))
+
+        def fail(*arguments: object) -> None:
+            raise OverloadedError("full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(CheckQueue, "step", fail)
+            for _ in range(4):
+                with pytest.raises(OverloadedError):
+                    renew()
+        for _ in range(3):
+            renew()
+        hashed: list[str] = []
+        note(monkeypatch, CheckQueue, "step", hashed)
+        with pytest.raises(RequestRejectedError) as refused:
+            renew()
+        assert (refused.value.status, refused.value.reason, hashed) == (429, "too many recovery codes", [])
+        assert ("Retry-After", "600") in refused.value.fields
+        renew("other")
+        clock.now += 600
+        renew()
+
+    def test_one_line(self, rules: Enrolment, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whoever has codes made waits in one line with those who use one."""
+        standings: list[tuple[float, bool]] = []
+        step = CheckQueue.step
+
+        def noting(queue: CheckQueue, check: Check, gone: Any = None) -> Any:
+            standings.append((check.work.effort, check.is_registered))
+            return step(queue, check, gone)
+
+        monkeypatch.setattr(CheckQueue, "step", noting)
+        key = invited(rules).key
+        run_blocking(rules.renew_recovery_codes("acme", Asker(key.thumbprint)))
+        assert len({effort for effort, _ in standings}) == 2
+        assert {standing for _, standing in standings} == {True}
 
     def test_one_address(self, rules: Enrolment) -> None:
         """An address proposes four keys for an account in ten minutes, and twenty at all."""

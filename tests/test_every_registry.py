@@ -397,6 +397,22 @@ class TestCandidates:
             replace(third, approved_by=FOREIGN.thumbprint),
         ]
 
+    def test_a_revoked_key_does_nothing(self, registry: KeyRegistry) -> None:
+        """A revoked key revokes no key and replaces no codes; a good one, and whoever has no key, does."""
+        add(registry, KEY, OTHER, FOREIGN)
+        registry.store_codes([RECOVERY], what="w", by="operator")
+        registry.revoke(KEY.thumbprint, account="acme", now=NOW + 2, by=OTHER.thumbprint)
+        trail = registry.audit()
+        new = replace(RECOVERY, name="recover-2")
+        assert not registry.revoke(OTHER.thumbprint, account="acme", now=NOW + 3, by=KEY.thumbprint)
+        refused("key revoked", lambda: registry.store_codes([new], what="w", by=KEY.thumbprint))
+        assert registry.find(OTHER.thumbprint) == OTHER
+        assert registry.codes("acme", "recovery") == [RECOVERY]
+        assert registry.audit() == trail
+        registry.store_codes([new], what="w", by=OTHER.thumbprint)
+        assert registry.revoke(OTHER.thumbprint, account="acme", now=NOW + 3, by=OTHER.thumbprint)
+        assert registry.codes("acme", "recovery") == [new]
+
     def test_a_key_enrolled_in_another_way_waits_no_more(self, registry: KeyRegistry) -> None:
         """A candidate that is enrolled without its nonce is removed."""
         registry.propose(CANDIDATE, most=5)

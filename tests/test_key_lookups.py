@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
+from blake3 import blake3
 
 from tuned_digest import ArgumentError, Ed25519Signer
 from tuned_digest._runtime.drivers import run_anyio, run_blocking
@@ -107,6 +108,32 @@ class TestChallenges:
         registry.revoke(key.thumbprint, account=key.account, now=NOW, by="operator")
         refusal = to.refusal("GET", "/a", [written(issued(to), signer=client.signer)])
         assert (refusal.status, refusal.reason) == (401, "unknown identity")
+
+    @pytest.mark.parametrize("strangers", [False, True])
+    @pytest.mark.parametrize("is_revoked", [False, True])
+    def test_a_key_that_is_revoked_while_a_body_comes(
+        self, registry: Broken, client: Client, *, is_revoked: bool, strangers: bool
+    ) -> None:
+        """A key is looked up once more where body and work took long: one revoked meanwhile is unknown."""
+        clock, key = new_clock(), enrolled(client.signer)
+        to = _Server(registry, clock, admit_strangers=strangers)
+        registry.enrol(key, what="key added", by="operator")
+
+        def read() -> bytes:
+            clock.now += 2
+            if is_revoked:
+                registry.revoke(key.thumbprint, account=key.account, now=clock.now, by="operator")
+            return blake3(b"").digest()
+
+        fields = [("Authorization", written(issued(to), signer=client.signer))]
+        steps = to.verifier.verify(IncomingRequest("GET", "/a", "", fields), read)
+        if is_revoked:
+            with pytest.raises(RequestRejectedError, match="unknown identity"):
+                perform(steps)
+            assert registry.story == ["find", "find"]
+        else:
+            assert perform(steps).account == "acme-42"
+            assert registry.story == ["find", "find", "note"]
 
     def test_strangers(self, registry: Broken, client: Client) -> None:
         """Where strangers are admitted, an identity that is not enrolled calls without an account."""

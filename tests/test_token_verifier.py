@@ -1,5 +1,6 @@
 """A server's way through a token: the known answers, the order, and what is told to whom."""
 
+import functools
 import json
 import logging
 import re
@@ -24,7 +25,7 @@ from tuned_digest.server import (
 )
 
 from .driving import perform
-from .tokens import AUDIENCE, NOW, CountedRegistry, Holder, TokenServer, encoded, vectors
+from .tokens import ACCOUNT, AUDIENCE, NOW, CountedRegistry, Holder, TokenServer, encoded, vectors
 
 # Of RFC 6750 section 3: a quoted text, of the characters that error_description has.
 CHALLENGE = re.compile(
@@ -138,7 +139,29 @@ class TestOrder:
         """A token is good when its body is whole, or else it could be used again after it was forgotten."""
         authorization = holder.authorization("/a", "PUT", b"x")
         refusal = server.refusal("PUT", "/a", authorization, b"x", seconds=66)
-        assert (refusal.step, server.story) == (5, ["find", "read"])
+        assert (refusal.step, server.story) == (5, ["find", "read", "find"])
+
+    @pytest.mark.parametrize("options", [{}, {"single_use": None}], ids=["single-use", "reusable"])
+    def test_a_key_that_is_revoked_while_a_body_comes(self, holder: Holder, options: dict[str, Any]) -> None:
+        """A key is looked up once more when a body took long, and is then refused as any revoked key is."""
+        server = TokenServer(holder, **options)
+        authorization = holder.authorization("/a", "PUT", b"x")
+        revoke = functools.partial(
+            server.registry.revoke, holder.public.thumbprint, account=ACCOUNT, now=NOW, by="operator"
+        )
+        refusal = server.refusal("PUT", "/a", authorization, b"x", seconds=2, meanwhile=revoke)
+        assert (refusal.step, refusal.reason) == (2, "revoked key")
+        assert refusal.seen == server.refusal("PUT", "/a", authorization, b"x").seen
+        assert server.story[:3] == ["find", "read", "find"]
+        assert not server.store.spent
+
+    @pytest.mark.parametrize(("seconds", "reads"), [(0.9, 1), (1.1, 2), (-2, 2)])
+    def test_a_key_that_stays_while_a_body_comes(
+        self, server: TokenServer, holder: Holder, seconds: float, reads: int
+    ) -> None:
+        """A key that is good still after a long body is accepted; a quick body costs one read."""
+        server.verify("PUT", "/a", holder.authorization("/a", "PUT", b"x"), b"x", seconds=seconds)
+        assert server.story.count("find") == reads
 
     def test_the_body_of_an_unbound_token(self, holder: Holder) -> None:
         """The body of a request whose token is not bound is held within bounds too."""
@@ -198,6 +221,7 @@ class TestTelling:
         with caplog.at_level(logging.INFO, "tuned_digest.server"):
             refusals = {name: server.refusal("GET", "/a", f"Bearer {token}") for name, token in cases.items()}
         assert len({refusal.seen for refusal in refusals.values()}) == 1
+        assert f'error_description="{reading.UNVERIFIED}"' in refusals["revoked key"].challenge
         assert [refusal.reason for refusal in refusals.values()] == list(cases)
         assert [refusal.step for refusal in refusals.values()] == [2, 2, 3, 4]
         assert server.verifier.counters().refused == dict.fromkeys(cases, 1)
@@ -403,6 +427,20 @@ class TestSpending:
                 server.verify("GET", "/a", authorization)
             else:
                 assert server.refusal("GET", "/a", authorization).step == 7
+
+    def test_a_store_that_forgets_before_the_first_token(self, server: TokenServer, holder: Holder) -> None:
+        """A process that has started notices that the store began again though it had met no token."""
+        perform(server.verifier.start())
+        assert [*server.store.spent.values()] == [1]
+        server.store.epoch = "second"
+        assert server.refusal("GET", "/a", holder.authorization()).reason == "store forgot tokens"
+
+    def test_a_store_that_is_down_at_the_start(self, server: TokenServer, holder: Holder) -> None:
+        """A store that does not tell its epoch at the start is no reason not to start, nor to refuse."""
+        server.store.problem = StoreUnavailableError("away")
+        perform(server.verifier.start())
+        server.store.problem = None
+        server.verify("GET", "/a", holder.authorization())
 
     def test_the_first_epoch_is_no_change(self, server: TokenServer, holder: Holder) -> None:
         """A verifier that has spent nothing yet has no epoch to compare with."""

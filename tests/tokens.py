@@ -191,12 +191,14 @@ class TokenServer:
         body: bytes = b"",
         *,
         seconds: float = 0,
+        meanwhile: Callable[[], object] = lambda: None,
     ) -> Caller:
-        """Verify one request; its body takes some seconds to come."""
+        """Verify one request; its body takes some seconds to come, in which something else is done."""
 
         def read() -> bytes:
             self.story.append("read")
             self.clock.now += seconds
+            meanwhile()
             if len(body) > self.limit:
                 raise refused(413, "the body is larger than this server takes", "body too large")
             return self.verifier.new_digest(body).digest()

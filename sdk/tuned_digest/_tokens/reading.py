@@ -12,6 +12,7 @@ from __future__ import annotations
 __all__ = [
     "ALGORITHMS",
     "BINDING_CLAIMS",
+    "UNVERIFIED",
     "Claims",
     "Expected",
     "Token",
@@ -51,8 +52,10 @@ _JTI_LIMIT = 128  # characters
 BINDING_CLAIMS = ("htm", "htu", "content_digest")
 """They come together; ``query`` comes with them where there is one."""
 
+UNVERIFIED = "the key is not accepted, or the signature does not verify"
+"""What a client is told, whichever of steps 2 to 4 it was."""
+
 _TIME_LIMIT = 2**53  # beyond it two numbers may be read as one (RFC 7493 section 2.2)
-_UNVERIFIED = "the token's signature does not verify"
 
 _FORM = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")  # alg none signs nothing
 _LAST = {2: "AQgw", 3: "AEIMQUYcgkosw048"}  # what base64url text can end with: RFC 4648 section 3.5
@@ -87,7 +90,7 @@ class Token:
                 or the claims are no JSON object that can be read in one way (step 5).
         """
         if self.algorithm != key.algorithm:
-            raise TokenError(_UNVERIFIED, step=3, reason="wrong algorithm")
+            raise TokenError(UNVERIFIED, step=3, reason="wrong algorithm")
         payload = _verified(self.text, key.jose_key)
         return _object(payload, step=5, status=401, what="claims")
 
@@ -282,7 +285,7 @@ def _verified(text: str, jose_key: Any) -> bytes:
     try:
         payload: bytes = jws.deserialize_compact(text, jose_key, registry=registry).payload
     except errors.JoseError:
-        raise TokenError(_UNVERIFIED, step=4, reason="wrong signature") from None
+        raise TokenError(UNVERIFIED, step=4, reason="wrong signature") from None
     return payload
 
 

@@ -6,7 +6,7 @@ first key is made.
 
 from __future__ import annotations
 
-__all__ = ["PublicKey", "check_algorithm"]
+__all__ = ["PublicKey", "check_algorithm", "read_once"]
 
 import base64
 import functools
@@ -77,10 +77,7 @@ class PublicKey:
                 order, or RSA outside 2,048 to 4,096 bits or with an exponent other than 65537.
             MissingExtraError: If joserfc is not installed.
         """
-        text = jwk if isinstance(jwk, str) else _written(jwk)
-        if len(text) > _SIZE_LIMIT:
-            raise IdentityError(f"a JWK has {_SIZE_LIMIT} characters at most")
-        return _read(text)
+        return _read(_text(jwk))
 
     @classmethod
     def of(cls, signer: _Public) -> PublicKey:
@@ -144,6 +141,22 @@ class PublicKey:
         return "-".join(text[start : start + 4] for start in range(0, len(text), 4))
 
 
+def read_once(jwk: str | Mapping[str, object]) -> PublicKey:
+    """Read a public JWK as `PublicKey.from_jwk` does, without keeping it in place of those of others.
+
+    Args:
+        jwk: The key, as anybody may have sent it.
+
+    Returns:
+        The key.
+
+    Raises:
+        IdentityError: If it is no key that can be enrolled.
+        MissingExtraError: If joserfc is not installed.
+    """
+    return _read.__wrapped__(_text(jwk))
+
+
 def check_algorithm(key: object, algorithm: str) -> None:
     """Refuse an algorithm that a key of this kind does not have, and a key that is too weak.
 
@@ -174,6 +187,13 @@ def check_algorithm(key: object, algorithm: str) -> None:
 def _check_bits(bits: int) -> None:
     if not _RSA_BITS[0] <= bits <= _RSA_BITS[1]:
         raise IdentityError(f"an RSA key has 2,048 to 4,096 bits, not {bits}")
+
+
+def _text(jwk: str | Mapping[str, object]) -> str:
+    text = jwk if isinstance(jwk, str) else _written(jwk)
+    if len(text) > _SIZE_LIMIT:
+        raise IdentityError(f"a JWK has {_SIZE_LIMIT} characters at most")
+    return text
 
 
 @functools.lru_cache(maxsize=_KEPT)

@@ -13,7 +13,7 @@ import functools
 from collections.abc import Mapping
 from contextlib import suppress
 
-from .._tokens.reading import Claims, Token
+from .._tokens.reading import UNVERIFIED, Claims, Token
 from ..errors import TokenError
 from ..keys import PublicKey
 
@@ -108,4 +108,4 @@ def _signature(token: Token) -> bytes:
 
 
 def _unverified(step: int, reason: str) -> TokenError:
-    return TokenError("the token's signature does not verify", step=step, reason=reason)
+    return TokenError(UNVERIFIED, step=step, reason=reason)

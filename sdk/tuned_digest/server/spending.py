@@ -7,6 +7,7 @@ __all__ = ["Spending"]
 import functools
 import inspect
 import math
+import secrets
 import threading
 from collections.abc import Callable
 
@@ -19,6 +20,8 @@ from .stores import AsyncSpentStore, SpentStore
 
 # Seconds: a request that was found good may wait so long for the store, while another copy of it is spent.
 _LEAST_SECONDS = 10.0
+
+_PROBE_SECONDS = 1.0  # a name that no token has is spent for so long, to learn the epoch
 
 
 class Spending:
@@ -53,15 +56,21 @@ class Spending:
         self._forgotten = -math.inf  # when the store may have forgotten something, at the latest
 
     def start(self) -> Steps[None]:
-        """Check that the store can serve; that it is unavailable now is logged.
+        """Check that the store can serve, and learn its epoch; that it is unavailable now is logged.
+
+        So a store that begins again is noticed also by a process that has met no token before.
 
         Raises:
             TunedDigestError: If it will not serve without somebody's help.
         """
         try:
             yield from started(self._store)
+            probe = functools.partial(self._store.spend, f"p.{secrets.token_urlsafe(16)}", _PROBE_SECONDS)
+            epoch: str = yield self._step(probe)
         except StoreUnavailableError as error:
             self._outage.begin(error)
+        else:
+            self._look_back(epoch)
 
     def spend(self, name: str, *, issued: float, expires: float) -> Steps[None]:
         """Spend a token's name, atomically.

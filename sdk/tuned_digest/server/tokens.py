@@ -32,7 +32,7 @@ from .._wire.origins import Origin
 from .._wire.request import FieldValues
 from ..errors import ArgumentError, IdentityError, RequestRejectedError, TokenError
 from ..keys import PublicKey
-from .accounts.lookups import KeyLookups
+from .accounts.lookups import BRIEF, KeyLookups
 from .accounts.registry import EnrolledKey, KeyRegistry
 from .counters import Counters, Decision, Tally
 from .decoys import claims_of
@@ -46,7 +46,6 @@ from .stores import AsyncSpentStore, SpentStore
 _LOG = logging.getLogger(__name__)
 
 _SCHEME = "Bearer"  # RFC 6750 section 2.1
-_BRIEF = 1.0  # seconds: much less than a used token is remembered at least
 _LONGEST = 24 * 60 * 60  # seconds of a token's life: a store has to remember it so long
 
 
@@ -109,6 +108,7 @@ class TokenVerifier:
                 f"max_lifetime is above 0 and leeway is not below, and both up to {_LONGEST} s"
             )
         self._keys = KeyLookups(registry)
+        self._read_key: Callable[[str], PublicKey] = PublicKey.from_jwk
         self._spending = None if single_use is None else Spending(single_use, leeway=leeway, clock=_clock)
         self._audience = audience
         self._origin = _origin_of(audience if origin is None else origin, may_have_path=origin is not None)
@@ -136,17 +136,19 @@ class TokenVerifier:
         if self._spending is not None:
             yield from self._spending.start()
 
-    def over(self, registry: KeyRegistry) -> TokenVerifier:
+    def over(self, registry: KeyRegistry, read_key: Callable[[str], PublicKey]) -> TokenVerifier:
         """Make a verifier with other keys; settings, used tokens and counters are shared.
 
         Args:
             registry: Where the keys are.
+            read_key: Reads the JWK of one.
 
         Returns:
             The verifier.
         """
         other = copy.copy(self)
         other._keys = KeyLookups(registry)
+        other._read_key = read_key
         return other
 
     def counters(self) -> Counters:
@@ -213,10 +215,12 @@ class TokenVerifier:
         digest: bytes = yield Here(read_body)
         if is_bound:
             check_digest(claims, digest)
+        if abs((later := self._clock()) - now) > BRIEF:
+            # While the body came the key may have been revoked, and the token may have expired.
+            enrolled, key, claims = yield from self._signed(token)
+            self._check(claims, enrolled, later)
         if self._spending is not None:  # step 7
             name = spent_name(token, claims)
-            if (later := self._clock()) - now > _BRIEF:  # perhaps the token has expired while its body came
-                self._check(claims, enrolled, later)
             yield from self._spending.spend(name, issued=claims["iat"], expires=claims["exp"])
         action = yield from action_of(self._policy, request)
         yield from self._keys.note_use(enrolled, self._clock())
@@ -231,11 +235,18 @@ class TokenVerifier:
         elif enrolled.revoked is not None:
             reason = "revoked key"
         else:
-            key, reason = _usable(enrolled), "unusable key"
+            key, reason = self._usable(enrolled), "unusable key"
         claims = claims_of(token, key, reason)
         assert enrolled is not None
         assert key is not None
         return enrolled, key, claims
+
+    def _usable(self, enrolled: EnrolledKey) -> PublicKey | None:
+        try:
+            return self._read_key(enrolled.jwk)
+        except IdentityError as error:
+            _LOG.error("the key registry has a key that cannot be used, %s: %s", enrolled.thumbprint, error)
+            return None
 
     def _check(self, claims: Claims, key: EnrolledKey, now: float) -> None:
         check_claims(claims, Expected(self._audience, key.account, now, self._leeway, self._max_lifetime))
@@ -277,14 +288,6 @@ def _written(request: IncomingRequest) -> str | None:
 def _cut(value: str) -> str | None:
     scheme, _, token = value.strip(" \t").partition(" ")
     return token.lstrip(" ") if scheme.lower() == _SCHEME.lower() else None
-
-
-def _usable(enrolled: EnrolledKey) -> PublicKey | None:
-    try:
-        return PublicKey.from_jwk(enrolled.jwk)
-    except IdentityError as error:
-        _LOG.error("the key registry has a key that cannot be used, %s: %s", enrolled.thumbprint, error)
-        return None
 
 
 def _origin_of(text: object, *, may_have_path: bool) -> str:

@@ -42,7 +42,7 @@ from ..errors import (
     StoreUnavailableError,
 )
 from ..keys import PublicKey, verify_signature
-from .accounts.lookups import KeyLookups
+from .accounts.lookups import BRIEF, KeyLookups
 from .accounts.registry import EnrolledKey, KeyRegistry
 from .checks import CheckQueue
 from .counters import Counters, Decision, Tally
@@ -203,6 +203,7 @@ class Verifier:
             request.method, request.authority, request.path, request.query, path, request.values
         )
         identity = encode_base64(credentials.identity)
+        began = self._clock()
         account, key = yield from self._authenticated(request, signed, profile, credentials, identity)
         policy = self._policy.select(request.path, identity, account)
         grant: Grant | None = yield self._effects.take(credentials.nonce)
@@ -231,6 +232,10 @@ class Verifier:
         except OverloadedError as error:
             raise unavailable("too many requests wait to be checked", error.retry_after) from None
         if key is not None and self._keys is not None:
+            if abs(self._clock() - began) > BRIEF:  # it may have been revoked while body and work took long
+                _, key = yield from self._account(identity)
+                if key is None:
+                    raise (yield from self._challenged(request, "unknown identity"))
             yield from self._keys.note_use(key, self._clock())
         return Caller(identity, account, action, credentials.scheme)
 

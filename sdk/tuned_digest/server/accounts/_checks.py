@@ -18,6 +18,7 @@ _LONGEST = {"jwk": 4096, "by": 512, "hash": 512}
 _REFUSALS = {
     "account taken": "there is an account of that name: choose another one",
     "key enrolled": "the key is enrolled, or was: make a new one",
+    "key revoked": "the key that asks for this was revoked",
     "code refused": "the code is unknown, used, expired or for another account: ask for another one",
     "code taken": "there is a code of that name: make another one",
     "not approved": "no key of the account has approved this key and label in the last ten minutes",

@@ -27,6 +27,7 @@ from ...errors import (
     StoreUnavailableError,
 )
 from ...keys import PublicKey
+from ...keys.public_keys import read_once
 from ..counters import Decision
 from ..effects import Gone
 from ..incoming import Caller, IncomingRequest
@@ -52,6 +53,7 @@ _STATUSES = {
     "code refused": 403,
     "not approved": 403,
     "too many keys": 403,
+    "key revoked": 403,
     "no candidate": 404,
     "no such key": 404,
     "key enrolled": 409,
@@ -64,8 +66,8 @@ _STATUSES = {
 _RETRY_AFTER = {429: "60", 503: "1"}  # seconds: a candidate expires, and a code is drawn again
 
 # Anybody can make a key and sign with it, and every token that is used takes a place in the store until it
-# expires: strangers get 3,000 a minute, which is 16,000 places, and one address 100. A device that waits for
-# its approval asks some 30 times.
+# expires: strangers who bring neither a code nor a nonce get 3,000 a minute, which is 16,000 places, and one
+# address 100, whatever it brings. A device that waits for its approval asks some 30 times.
 _MINUTE = 60.0
 _STRANGERS = 3000
 _STRANGERS_OF_ONE = 100
@@ -214,15 +216,15 @@ class Accounts:
         members = _members(call, ("account", "jwk", "label"), _WAYS)
         if len(members.keys() & set(_WAYS)) > 1:
             raise bad_request(f"at most one of {', '.join(_WAYS)} is sent")
+        self._strangers.begin(call.request.peer)
         try:
-            key = PublicKey.from_jwk(members.pop("jwk"))
+            key = read_once(members.pop("jwk"))
         except IdentityError as error:
             raise bad_request(str(error)) from None
         asked = Enrolling(key=key, **members)
-        self._strangers.begin(call.request.peer)
-        self._all_strangers.begin("anywhere")
-        verifier = self._verifier.over(_OneKey(key, asked.account))
-        yield from _verified(verifier, call)
+        verifier = self._verifier.over(_OneKey(key, asked.account), lambda jwk: key)
+        brings_nothing = not members.keys() & set(_WAYS)
+        yield from _verified(verifier, call, self._count_stranger if brings_nothing else _count_nothing)
         done = yield from self._enrolment.enrol(asked, Asker(key.thumbprint, call.request.peer, call.gone))
         self._outage.end()
         if isinstance(done, Waiting):
@@ -230,6 +232,9 @@ class Accounts:
         content = {"account": asked.account, "thumbprint": key.thumbprint, "label": asked.label}
         codes = {"recovery_codes": done.recovery_codes} if done.recovery_codes else {}
         return answered(201, {**content, **codes})
+
+    def _count_stranger(self) -> None:
+        self._all_strangers.begin("anywhere")
 
     def _list_keys(self, call: _Call, account: str, asker: Asker) -> Steps[Answer]:
         shown = yield from self._enrolment.overview(account)
@@ -288,10 +293,20 @@ class _OneKey(MemoryKeyRegistry):
         return self._key if thumbprint == self._key.thumbprint else None
 
 
-def _verified(verifier: TokenVerifier, call: _Call) -> Steps[Caller]:
-    """Verify a token; the client is told no more than `TokenVerifier` tells it."""
+def _count_nothing() -> None:
+    """Let anybody in."""
+
+
+def _verified(
+    verifier: TokenVerifier, call: _Call, count: Callable[[], None] = _count_nothing
+) -> Steps[Caller]:
+    """Verify a token; the client is told no more than `TokenVerifier` tells it.
+
+    `count` is called once the signature was checked, before the token takes a place among the used ones.
+    """
 
     def read() -> bytes:
+        count()
         return verifier.new_digest(call.body).digest()
 
     try:

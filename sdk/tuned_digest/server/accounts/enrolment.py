@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 from ..._runtime.steps import Here, Steps
-from ...errors import ArgumentError, EnrolmentError
+from ...errors import ArgumentError, EnrolmentError, OverloadedError
 from ...keys import PublicKey
 from ..effects import InRegistryThread, started
 from .devices import Asker, Enrolled, Enrolling, Overview, Waiting, check_account, check_names
@@ -37,8 +37,8 @@ Registration = Literal["invited", "open", "operator"]
 _INVITATION_LIFETIME = 7 * 86400.0  # seconds
 _NONCE_SIZE = 16  # bytes
 
-_MOST_KEYS = 256  # of one account, revoked ones too
-_MOST_WAITING = 5  # candidates of one account
+_MOST_KEYS = 256  # of one account, without those that are revoked
+_MOST_WAITING = 20  # candidates of one account
 _RECENT = 30 * 86400.0  # seconds for which a recovery is shown to the account's other keys
 
 # Keys that an address may propose or register in so many seconds, at all and for one account: fewer than may
@@ -46,6 +46,8 @@ _RECENT = 30 * 86400.0  # seconds for which a recovery is shown to the account's
 _WINDOW = 600.0
 _PROPOSED = 20
 _PROPOSED_TO_ONE = 4
+
+_RENEWED = 3  # times in so many seconds that an account has recovery codes made: they take long to hash
 
 
 class Enrolment:
@@ -91,6 +93,7 @@ class Enrolment:
         )
         self._proposed = AddressTries("keys", _PROPOSED, _WINDOW, clock=_monotonic)
         self._proposed_to_one = AddressTries("keys", _PROPOSED_TO_ONE, _WINDOW, clock=_monotonic)
+        self._renewed = AddressTries("recovery codes", _RENEWED, _WINDOW, clock=_monotonic)
 
     def add(self, account: str, key: PublicKey, label: str) -> EnrolledKey:
         """Enrol a key in the operator's name, without recovery codes: the key can have them made.
@@ -221,8 +224,8 @@ class Enrolment:
     def revoke_one(self, account: str, thumbprint: str, asker: Asker) -> Steps[None]:
         """Revoke a key of the asker's account, its own too.
 
-        The last key can be revoked only while recovery codes are left: they are the way back. Two keys that
-        revoke each other at the same moment may both go; then the operator is the way back.
+        The last key can be revoked only while recovery codes are left: they are the way back. The last two
+        keys that each revoke themselves at the same moment may both go; then the operator is the way back.
 
         Args:
             account: The account.
@@ -259,9 +262,16 @@ class Enrolment:
             The codes. They are kept nowhere, and cannot be shown again.
 
         Raises:
+            EnrolmentError: If the asker's key was revoked meanwhile.
+            RequestRejectedError: With status 429, after three times in ten minutes.
             OverloadedError: If too many codes wait to be hashed.
         """
-        texts, codes = yield from self._codes.recovery_codes(account, asker, is_registered=True)
+        self._renewed.begin("any", account)  # wherever it comes from
+        try:
+            texts, codes = yield from self._codes.recovery_codes(account, asker)
+        except OverloadedError:  # none was made
+            self._renewed.forgive("any", account)
+            raise
         by = asker.thumbprint
         yield self._step(lambda: self.registry.store_codes(codes, what="recovery codes made", by=by))
         return texts
@@ -354,7 +364,7 @@ class Enrolment:
         self, key: EnrolledKey, asker: Asker, what: str, by: str, code: str = ""
     ) -> Steps[Enrolled | None]:
         """Enrol the first key of an account, with recovery codes; None where it is not the first any more."""
-        texts, codes = yield from self._codes.recovery_codes(key.account, asker, is_registered=False)
+        texts, codes = yield from self._codes.recovery_codes(key.account, asker)
         try:
             yield self._step(
                 lambda: self.registry.enrol(key, what=what, by=by, founds=True, code=code, codes=codes)
@@ -368,7 +378,7 @@ class Enrolment:
     def _new_key(self, asked: Enrolling) -> Steps[tuple[EnrolledKey, bool]]:
         """Make the row of a key, and say whether the account has none yet."""
         keys: Sequence[EnrolledKey] = yield self._step(lambda: self.registry.keys(asked.account))
-        if len(keys) >= _MOST_KEYS:
+        if sum(key.revoked is None for key in keys) >= _MOST_KEYS:
             raise EnrolmentError(f"an account has {_MOST_KEYS} keys at most", reason="too many keys")
         return self._row(asked), not keys
 

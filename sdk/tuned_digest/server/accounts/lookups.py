@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["KeyLookups"]
+__all__ = ["BRIEF", "KeyLookups"]
 
 import functools
 import logging
@@ -16,6 +16,9 @@ from ..outages import Outage
 from .registry import USE_INTERVAL, EnrolledKey, KeyRegistry
 
 _LOG = logging.getLogger(__name__)
+
+BRIEF = 1.0
+"""Seconds for which a key is taken to be as it was read: much less than a used token is remembered."""
 
 _MOST_NOTED = 4096  # keys, of which this process remembers for a minute that they were noted: 200 bytes each
 

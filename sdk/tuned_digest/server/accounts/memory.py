@@ -109,7 +109,7 @@ class MemoryKeyRegistry:
         check_storable(AuditEntry(0, now, "", "", "", by))
         with self._lock.get():
             key = self._keys.get(thumbprint)
-            if key is None or key.account != account or key.revoked is not None:
+            if key is None or key.account != account or key.revoked is not None or self._was_revoked(by):
                 return False
             self._keys[thumbprint] = replace(key, revoked=now)
             for candidate in list(self._candidates.values()):
@@ -124,6 +124,8 @@ class MemoryKeyRegistry:
             return
         check_storable(*codes, AuditEntry(0, 0, "", what, "", by))
         with self._lock.get():
+            if self._was_revoked(by):
+                raise refusal("key revoked")
             self._check_names(codes)
             self._keep(codes)
             self._note(codes[0].added, codes[0].account, what, "", by)
@@ -178,12 +180,11 @@ class MemoryKeyRegistry:
         check_storable(AuditEntry(0, now, "", "", "", by))
         with self._lock.get():
             candidate = self.find_candidate(thumbprint, now)
-            approver = self._keys.get(by)
             if (
                 candidate is None
                 or (candidate.account, candidate.nonce, candidate.label) != (account, nonce, label)
                 or candidate.approved_by
-                or (approver is not None and approver.revoked is not None)
+                or self._was_revoked(by)
             ):
                 return False
             self._candidates[thumbprint] = replace(candidate, approved_by=by)
@@ -198,6 +199,10 @@ class MemoryKeyRegistry:
             later = self._audit[max(after, 0) :]  # the first entry is number 1
         entries = [entry for entry in later if account in {None, entry.account}]
         return entries[: max(0, min(limit, MOST_ENTRIES))]
+
+    def _was_revoked(self, by: str) -> bool:
+        key = self._keys.get(by)
+        return key is not None and key.revoked is not None
 
     def _check_names(self, codes: Iterable[Code]) -> None:
         names = [code.name for code in codes]

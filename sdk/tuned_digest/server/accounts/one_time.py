@@ -73,15 +73,12 @@ class OneTimeCodes:
         hashed, now = hash_secret(written.secret), self._clock()
         return written.text, Code(written.name, "invitation", account, hashed, now, now + lifetime)
 
-    def recovery_codes(
-        self, account: str, asker: Asker, *, is_registered: bool
-    ) -> Steps[tuple[Sequence[str], Sequence[Code]]]:
+    def recovery_codes(self, account: str, asker: Asker) -> Steps[tuple[Sequence[str], Sequence[Code]]]:
         """Make ten recovery codes.
 
         Args:
             account: The account.
             asker: For whom.
-            is_registered: Whether that is an enrolled key: those come first.
 
         Returns:
             The codes to show once, and what is kept of them.
@@ -91,7 +88,6 @@ class OneTimeCodes:
             lambda: [hash_secret(code.secret) for code in written],
             asker,
             times=_RECOVERY_CODES,
-            is_registered=is_registered,
         )
         now = self._clock()
         codes = [
@@ -151,16 +147,14 @@ class OneTimeCodes:
         is_fresh = code.expires is None or self._clock() < code.expires
         return is_fresh and code.used is None and code.tries < MOST_TRIES
 
-    def _hash(
-        self, run: Callable[[], T], asker: Asker, *, times: int = 1, is_registered: bool = False
-    ) -> Steps[T]:
+    def _hash(self, run: Callable[[], T], asker: Asker, *, times: int = 1) -> Steps[T]:
         answers: list[T] = []
         check = Check(
             lambda: answers.append(run()),
             HASHING.scaled(times),
             asker.thumbprint,
             asker.peer,
-            is_registered,
+            is_registered=True,  # all wait in one line: whoever makes codes does not come before who uses one
         )
         yield self._hashing.step(check, asker.gone)
         return answers[0]

@@ -9,7 +9,7 @@ from typing import Any
 _PROBLEMS = {
     "400": "The request cannot be read: the token's form, the body or the query.",
     "401": "There is no token, or it is not accepted.",
-    "403": "The code, the nonce or the account is not good for this.",
+    "403": "The code, the nonce, the account or the key is not good for this.",
     "404": "There is no such candidate or key.",
     "408": "The body comes too slowly.",
     "409": "The key was enrolled before, or it is the last one and no recovery code is left.",
@@ -233,6 +233,7 @@ _PATHS = {
         "post": _operation(
             "Replace the recovery codes that are left by ten new ones",
             {"201": ("The codes. They are not shown again.", "RecoveryCodes")},
+            ("403", "429"),
         ),
     },
     "/audit": {

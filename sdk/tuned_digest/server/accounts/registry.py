@@ -217,7 +217,7 @@ class KeyRegistry(Protocol):
             by: Who does it.
 
         Returns:
-            False where the account has no such key, or it was revoked before.
+            False where the account has no such key, it was revoked before, or the key that revokes was.
         """
         ...
 
@@ -230,7 +230,8 @@ class KeyRegistry(Protocol):
             by: Who does it.
 
         Raises:
-            EnrolmentError: With reason ``code taken``, where a name is there already.
+            EnrolmentError: With reason ``code taken``, where a name is there already; ``key revoked``, where
+                the key that does it was.
         """
         ...
 

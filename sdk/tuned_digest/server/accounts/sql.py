@@ -167,7 +167,7 @@ class SQLKeyRegistry:
 
         def revoke(connection: Connection) -> bool:
             key = self._one(connection, EnrolledKey, *good)
-            if key is None:
+            if key is None or connection.scalar(select(self._was_revoked(by))):
                 return False
             connection.execute(update(keys).where(*good).values(revoked=now))
             connection.execute(delete(candidates).where(candidates.c.approved_by == thumbprint))
@@ -184,6 +184,8 @@ class SQLKeyRegistry:
         check_storable(entry, *codes)
 
         def store(connection: Connection) -> None:
+            if connection.scalar(select(self._was_revoked(by))):
+                raise refusal("key revoked")
             self._keep(connection, codes)
             self._note(connection, entry)
 
@@ -241,13 +243,13 @@ class SQLKeyRegistry:
     def approve(self, thumbprint: str, *, account: str, nonce: str, label: str, by: str, now: float) -> bool:
         """Approve a candidate; see `KeyRegistry.approve`."""
         check_storable(AuditEntry(0, now, "", "", "", by))
-        keys, table = self._tables.keys, self._tables.candidates
+        table = self._tables.candidates
         texts = {"thumbprint": thumbprint, "account": account, "nonce": nonce, "label": label}
         statement = update(table).where(
             *(_is(table.c[name], text) for name, text in texts.items()),
             table.c.expires > now,
             table.c.approved_by == "",
-            ~exists().where(keys.c.thumbprint == by, keys.c.revoked.is_not(None)),
+            ~self._was_revoked(by),
         )
 
         def approve(connection: Connection) -> bool:
@@ -282,6 +284,10 @@ class SQLKeyRegistry:
             raise ArgumentError(
                 f"{self._database.place} lacks the tables {', '.join(names)}: run your migrations"
             )
+
+    def _was_revoked(self, by: str) -> ColumnElement[bool]:
+        keys = self._tables.keys
+        return exists().where(keys.c.thumbprint == by, keys.c.revoked.is_not(None))
 
     def _claim(self, connection: Connection, key: EnrolledKey, founds: bool) -> None:
         accounts, keys = self._tables.accounts, self._tables.keys

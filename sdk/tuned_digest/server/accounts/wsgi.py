@@ -102,7 +102,7 @@ def _whole(environ: Mapping[str, Any]) -> bytes:
     try:
         while len(pieces) < length and (piece := environ["wsgi.input"].read(length - len(pieces))):
             pieces += piece
-    except OSError:  # as servers have it when a client is too slow, or has gone
+    except (OSError, ValueError, EOFError):  # as servers have it: too slow, gone, or broken chunks
         raise bad_request("the body could not be read") from None
     if announced and len(pieces) < length:
         raise bad_request("the body is shorter than its Content-Length")
