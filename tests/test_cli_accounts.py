@@ -32,7 +32,7 @@ from tuned_digest.errors import EnrolmentError
 from tuned_digest.httpx import SelfSignedTokenAuth, TunedDigestAuth
 from tuned_digest.server.accounts.enrolment import Registration
 
-from .account_servers import AccountServer, accounts_served
+from .account_servers import AccountServer, Begin, accounts_served
 from .clock import Clock
 from .commands import commanded
 from .enrolling import quick_hashes
@@ -57,11 +57,23 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     quick_hashes(monkeypatch)
 
 
+@pytest.fixture(scope="module")
+def begin() -> Iterator[Begin]:
+    """A server, which each test begins anew."""
+    with accounts_served() as begin:
+        yield begin
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[AccountServer]:
+def server(begin: Begin, tmp_path: Path) -> AccountServer:
     """A server where accounts are invited."""
-    with accounts_served(tmp_path) as server:
-        yield server
+    return begin(tmp_path, "invited")
+
+
+@pytest.fixture
+def open_server(begin: Begin, tmp_path: Path) -> AccountServer:
+    """A server where everybody may register."""
+    return begin(tmp_path, "open")
 
 
 @pytest.fixture
@@ -140,11 +152,10 @@ class TestEnroll:
         if os.name == "posix":
             assert stat.S_IMODE(server.file("laptop").stat().st_mode) == 0o600
 
-    def test_an_open_server_needs_none(self, tmp_path: Path, capsys: Output) -> None:
+    def test_an_open_server_needs_none(self, open_server: AccountServer, capsys: Output) -> None:
         """Where registration is open the first key is enrolled at once."""
-        with accounts_served(tmp_path, "open") as server:
-            assert server.run("enroll", "laptop") == 0
-            assert len(server.registry.keys("acme")) == 1
+        assert open_server.run("enroll", "laptop") == 0
+        assert len(open_server.registry.keys("acme")) == 1
         assert len(CODE.findall(capsys.readouterr().out)) == 10
 
     def test_the_file_is_named_after_the_account(
@@ -175,6 +186,73 @@ class TestEnroll:
         server.file("laptop").write_bytes(pem)
         assert server.run("enroll", "laptop", "--invitation", server.invite()) == 0
         assert "ES256" in server.registry.keys("acme")[0].jwk
+
+    @posix
+    @pytest.mark.parametrize(
+        ("root", "me", "status"), [(0, 1, 1), (0, 0, 0), (1, 0, 0)], ids=["others", "mine", "root's"]
+    )
+    def test_a_key_of_another_user_is_refused(
+        self,
+        server: AccountServer,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: Output,
+        root: int,
+        me: int,
+        status: int,
+    ) -> None:
+        """Who left a key file there may know the key: it is taken from its user and from root alone."""
+        server.client("laptop")
+        owner = server.file("laptop").stat().st_uid
+        # As if this user, and root, had other numbers than they have.
+        monkeypatch.setattr("tuned_digest._cli.key_files._ROOT", owner if root else -1)
+        monkeypatch.setattr(os, "geteuid", lambda: owner + me)
+        code = server.invite()
+        assert server.run("enroll", "laptop", "--invitation", code) == status
+        error = capsys.readouterr().err
+        assert error.count(f"{server.file('laptop')} belongs to another user") == status
+
+    def test_a_home_that_nobody_has_is_explained(
+        self, server: AccountServer, monkeypatch: pytest.MonkeyPatch, capsys: Output
+    ) -> None:
+        """A path below the home of a user who is not there is refused, whether such a path exists or not."""
+        monkeypatch.chdir(server.folder)
+        command = ["enroll", server.url, "--account", "acme", "--key", "~nobody-has-this-name/key"]
+        assert main(command) == 1
+        assert "cannot be written" in capsys.readouterr().err
+        Path("~nobody-has-this-name").mkdir()
+        Path("~nobody-has-this-name/key").touch()
+        assert main(command) == 1
+        assert "cannot be read" in capsys.readouterr().err
+
+    def test_what_is_no_text_is_explained(self, server: AccountServer, capsys: Output) -> None:
+        """An argument of bytes that are no text is refused in one line."""
+        assert server.run("enroll", "laptop", "--invitation", "\udcff") == 1
+        error = capsys.readouterr().err
+        assert "cannot be written in UTF-8" in error
+        assert error.count("\n") == 1
+
+    def test_no_proxy_sees_what_stays_on_this_machine(
+        self, server: AccountServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A code for a loopback address, in plain http, is not sent to a proxy of the environment."""
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        assert server.run("enroll", "laptop", "--invitation", server.invite()) == 0
+
+    def test_labels_that_the_terminal_lacks_are_escaped(
+        self, server: AccountServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A label's characters that the encoding of the output lacks do not end a command."""
+        server.enrol("laptop")
+        server.client("phone").enrol("T\u00e9l\u00e9phone")
+        terminal = io.TextIOWrapper(io.BytesIO(), "ascii")
+        monkeypatch.setattr(sys, "stdout", terminal)
+        monkeypatch.setattr(sys, "stderr", io.StringIO())  # which has every character
+        assert server.run("approve", "laptop", server.client("phone").key.fingerprint) == 0
+        terminal.seek(0)
+        assert terminal.read().count("T\\xe9l\\xe9phone") == 2
 
     @posix
     def test_a_key_that_others_can_read_is_told(self, server: AccountServer, capsys: Output) -> None:
@@ -229,6 +307,7 @@ class TestEnroll:
         assert server.run("enroll", "laptop", "--invitation", WRONG) == 1
         error = capsys.readouterr().err
         assert "the code is not good" in error
+        assert error.endswith("for another account: ask the operator for a new invitation\n")
         assert WRONG not in error
         assert server.run("enroll", "laptop", "--invitation", server.invite()) == 0
 
@@ -236,7 +315,18 @@ class TestEnroll:
         """Where an answer was lost the command is run again, and says that all is well."""
         server.enrol("laptop")
         assert server.run("enroll", "laptop") == 0
-        assert "laptop, a key of the account acme\nIt was enrolled before" in capsys.readouterr().out
+        assert "laptop, a key of the account acme\nIt was enrolled before. If" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("command", [["enroll", "--invitation"], ["recover", "--code"]])
+    def test_a_code_that_is_not_needed_is_not_used(
+        self, server: AccountServer, capsys: Output, command: list[str]
+    ) -> None:
+        """A key that is enrolled leaves a code as it is, and that is said."""
+        server.enrol("laptop")
+        code = server.invite()
+        assert server.run(command[0], "laptop", command[1], code) == 0
+        assert "It was enrolled before: the code was not used now." in capsys.readouterr().out
+        assert server.run("enroll", "phone", "--invitation", code) == 0
 
     @pytest.mark.parametrize("how", ["revoked", "of another account"])
     def test_a_key_is_enrolled_once(self, server: AccountServer, capsys: Output, how: str) -> None:
@@ -296,16 +386,21 @@ class TestWaiting:
     """A device waits by a clock of the test's own, and the test does something in each pause."""
 
     def wait(
-        self, server: AccountServer, meanwhile: Callable[[], object], *, seconds: float = 600.0
+        self,
+        server: AccountServer,
+        meanwhile: Callable[[], object],
+        *,
+        seconds: float = 600.0,
+        late: float = 0.0,
     ) -> Enrolled:
-        """Wait, with something that is done in each pause."""
+        """Wait, with something that is done in each pause, and pauses that end late."""
         phone, clock = server.client("phone"), Clock()
         pending = phone.enrol("phone")
         assert isinstance(pending, Pending)
 
         def sleep(pause: float) -> None:
             assert pause > 0
-            clock.now += pause
+            clock.now += pause + late
             meanwhile()
 
         return wait_for_approval(phone, "phone", Pending(pending.nonce, seconds), clock=clock, sleep=sleep)
@@ -324,12 +419,36 @@ class TestWaiting:
     def test_it_ends_with_its_time(self, server: AccountServer, capsys: Output) -> None:
         """When nobody approves in time, that is the error; nothing was shown where nobody looks on."""
         pauses: list[None] = []
-        with pytest.raises(
-            EnrolmentError, match="nobody has approved the key in time: run the command again"
-        ):
+        with pytest.raises(EnrolmentError) as raised:
             self.wait(server, lambda: pauses.append(None), seconds=5.0)
+        assert str(raised.value) == (
+            "nobody approved this key in 1 minute: run the command again; if it is the account's first key, "
+            "pass --invitation."
+        )
         assert len(pauses) == 3
         assert capsys.readouterr().err == ""
+
+    def test_a_server_whose_time_is_over_first_is_no_other_end(
+        self, server: AccountServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A server whose ten minutes are over a moment sooner refuses the nonce: people know of none."""
+
+        def expired(client: AccountClient, label: str, **way: str) -> Pending:
+            raise EnrolmentError("nonce", reason="not approved")
+
+        with pytest.raises(EnrolmentError, match="nobody approved this key in 10 minutes: run") as raised:
+            self.wait(server, lambda: monkeypatch.setattr(AccountClient, "enrol", expired), late=597.0)
+        assert "nonce" not in str(raised.value)
+
+    def test_another_refusal_is_told(self, server: AccountServer) -> None:
+        """A key that was enrolled elsewhere meanwhile, and revoked, is not waited for."""
+
+        def meanwhile() -> None:
+            phone = server.enrol("phone")
+            server.registry.revoke(phone.key.thumbprint, account="acme", now=1.0, by="operator")
+
+        with pytest.raises(EnrolmentError, match="a key is enrolled once"):
+            self.wait(server, meanwhile)
 
     def test_the_time_left_is_shown(
         self, server: AccountServer, monkeypatch: pytest.MonkeyPatch, capsys: Output
@@ -360,7 +479,7 @@ class TestWaiting:
 
     def test_an_outage_at_the_end_is_told(self, server: AccountServer, away: list[bool]) -> None:
         """When the server is away at the end, the error says that too."""
-        with pytest.raises(EnrolmentError, match=r"nobody has approved.* cannot be reached: away"):
+        with pytest.raises(EnrolmentError, match=r"nobody approved.* cannot be reached: away"):
             self.wait(server, lambda: away.append(True), seconds=3.0)
 
     def test_a_lost_answer_does_not_end_it(
@@ -406,8 +525,12 @@ class TestApprove:
         piped(monkeypatch, f" {phone.fingerprint.lower().replace('-', ' ')}\n")
         assert server.run("approve", "laptop") == 0
         printed = capsys.readouterr().out
-        assert f"{phone.fingerprint}  phone\n" in printed
-        assert f"{stranger.fingerprint}  stranger\n" in printed
+        rows = [line.split() for line in printed.splitlines()[:3]]
+        assert rows[0] == ["number", "label", "minutes", "left"]
+        assert [row[0] for row in rows[1:]] == ["1", "2"]
+        assert {tuple(row[1:]) for row in rows[1:]} == {("phone", "10"), ("stranger", "10")}
+        assert stranger.fingerprint not in printed
+        assert printed.index(phone.fingerprint) > printed.index("Type the 16 characters")
         assert [key.thumbprint for key in server.enrol("tablet").candidates()] == [stranger.thumbprint]
 
     @pytest.mark.parametrize(
@@ -457,7 +580,7 @@ class TestRecover:
         assert "phone, a key of the account acme" in printed
         assert f"{lost}  laptop" in printed
         assert server.run("recover", "tablet", "--code", code) == 1
-        assert "the code is not good" in capsys.readouterr().err
+        assert capsys.readouterr().err.endswith(": take another recovery code\n")
 
         assert server.run("revoke", "phone", lost) == 0
         assert f"revoked: {lost}, laptop" in capsys.readouterr().out
@@ -555,6 +678,7 @@ HOSTILE: dict[str, tuple[Respond, str]] = {
     "no thumbprint": (said(200, candidates=[{"thumbprint": "/x", "label": "x", "nonce": "x"}]), UNKNOWN),
     "no label": (said(200, candidates=[{"thumbprint": "A" * 43, "label": 1, "nonce": "x"}]), UNKNOWN),
     "no nonce": (said(200, candidates=[{"thumbprint": "A" * 43, "label": "x"}]), UNKNOWN),
+    "no time": (said(200, candidates=[{"thumbprint": "A" * 43, "label": "x", "nonce": "x"}]), UNKNOWN),
     "a long nonce": (
         said(200, candidates=[{"thumbprint": "A" * 43, "label": "x", "nonce": "x" * 999}]),
         UNKNOWN,
@@ -685,7 +809,7 @@ class TestHostileServers:
 
 @posix
 class TestProcesses:
-    def test_a_second_device_signs_requests(self, tmp_path: Path) -> None:
+    def test_a_second_device_signs_requests(self, tmp_path: Path, capsys: Output) -> None:
         """From an empty folder to a signed request by an enrolled second device, over two workers."""
         registry, phone = str(tmp_path / "accounts"), tmp_path / "phone.pem"
         laptop = str(tmp_path / "laptop.pem")
@@ -696,8 +820,8 @@ class TestProcesses:
             assert told[1].strip() == f"tuned-digest keys invite NAME --registry {registry}"
             assert told[2].strip() == f"tuned-digest enroll {url} --account NAME --invitation -"
             device = ["--account", "acme", "--key"]
-            with process(["keys", "invite", "acme", "--registry", registry]) as inviting:
-                code = inviting.communicate(timeout=DEADLINE)[0].strip()
+            assert main(["keys", "invite", "acme", "--registry", registry]) == 0
+            code = capsys.readouterr().out.strip()
             assert main(["enroll", url, *device, laptop, "--invitation", code]) == 0
             with process(["enroll", url, *device, str(phone), "--label", "phone"]) as waiting:
                 characters = shown_characters(waiting)
@@ -770,6 +894,7 @@ class TestServe:
     def test_a_newcomer_is_told_what_to_do(self, registration: Registration, words: list[str]) -> None:
         """The commands are told that enrol a first key."""
         told = way_in("http://a", "my accounts", registration)
+        assert told.startswith("only enrolled keys may call; ")
         assert [word for word in words if word not in told] == []
         assert ("invitation" in told) == (registration == "invited")
 
@@ -832,18 +957,16 @@ class TestDemo:
         show_accounts(server.served.url, lambda seen, text: held.append(seen))
         return held
 
-    def test_it_holds(self, tmp_path: Path, capsys: Output) -> None:
+    def test_it_holds(self, open_server: AccountServer, capsys: Output) -> None:
         """A device is let in by another, a token is used once, and a revoked key signs nothing."""
-        with accounts_served(tmp_path, "open") as server:
-            assert self.show(server) == [True] * 6
+        assert self.show(open_server) == [True] * 6
         assert "the laptop approves the key" in capsys.readouterr().out
 
-    def test_what_is_not_as_it_should_be_is_noticed(self, tmp_path: Path) -> None:
+    def test_what_is_not_as_it_should_be_is_noticed(self, open_server: AccountServer) -> None:
         """Where the account is taken, nothing holds, and the demo comes to its end."""
-        with accounts_served(tmp_path, "open") as server:
-            server.enrol("stranger")
-            with pytest.raises(EnrolmentError, match="is the key enrolled"):
-                self.show(server)
+        open_server.enrol("stranger")
+        with pytest.raises(EnrolmentError, match="is the key enrolled"):
+            self.show(open_server)
 
 
 def test_an_account_has_a_name(server: AccountServer, capsys: Output) -> None:

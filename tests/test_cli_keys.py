@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,15 @@ class TestList:
         assert mine.thumbprint in listed
         assert other.thumbprint not in listed
 
+    def test_an_account_without_keys_is_told(self, place: str, capsys: Output) -> None:
+        """Beside the empty list it is said that the account has no keys."""
+        added(place)
+        capsys.readouterr()
+        assert run("list", place, "acmee") == 0
+        printed = capsys.readouterr()
+        assert len(printed.out.splitlines()) == 1
+        assert printed.err == "the account acmee has no keys\n"
+
     def test_labels_cannot_move_the_cursor(self, place: str, capsys: Output) -> None:
         """What is not printable is shown as a question mark, whatever wrote it into the database."""
         key = PublicKey.of(Ed25519Signer.generate())
@@ -129,8 +139,11 @@ class TestAdd:
     def test_a_key_is_added_once(self, place: str, capsys: Output) -> None:
         """A key that was enrolled is refused, also for another account."""
         key = added(place)
+        assert "made a new registry" in capsys.readouterr().err
         assert run("add", place, "other", key.identity, "--label", "laptop") == 1
-        assert "the key is enrolled, or was" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert "the key is enrolled, or was" in error
+        assert "registry" not in error
 
 
 class TestInvite:
@@ -139,6 +152,7 @@ class TestInvite:
         assert run("invite", place, "acme") == 0
         printed = capsys.readouterr()
         assert len(printed.out) == 7 * 5
+        assert printed.err.startswith(f"made a new registry, in the file {place}\n")
         assert "within 7 days" in printed.err
         assert printed.out.strip() not in printed.err
 
@@ -168,6 +182,27 @@ class TestRevoke:
             found = registry.find(key.thumbprint)
         assert found is not None
         assert found.revoked is not None
+
+    def test_the_16_characters_name_a_key_too(self, place: str, capsys: Output) -> None:
+        """They do so as they are listed or typed, and a revoked key has none that would do."""
+        key, other = added(place), added(place)
+        assert run("revoke", place, key.fingerprint.lower().replace("-", " ")) == 0
+        assert run("revoke", place, key.fingerprint) == 1
+        assert "it was revoked before" in capsys.readouterr().err
+        with open_registry(place) as registry:
+            assert [one.thumbprint for one in registry.keys("acme") if not one.revoked] == [other.thumbprint]
+
+    def test_16_characters_of_two_keys_name_neither(self, place: str, capsys: Output) -> None:
+        """Where two keys have them, both stay, and the thumbprint is asked for."""
+        with open_registry(place) as registry:
+            for last in "AE":
+                row = EnrolledKey("A" * 42 + last, "acme", "{}", "laptop", 0.0)
+                registry.enrol(row, what="key added", by="operator")
+        assert run("revoke", place, shown_fingerprint("A" * 43)) == 1
+        assert "give the thumbprint" in capsys.readouterr().err
+        with open_registry(place) as registry:
+            assert [key.revoked for key in registry.keys("acme")] == [None, None]
+        assert run("revoke", place, "A" * 43) == 0
 
     def test_a_thumbprint_may_begin_with_a_dash(self, place: str) -> None:
         """A thumbprint is no option, whatever it begins with."""
@@ -277,6 +312,10 @@ class TestShowing:
         """What is no time is a question mark."""
         assert shown_time(seconds) == text
 
+    def test_a_time_has_seconds_where_they_matter(self) -> None:
+        """The trail tells which of two things came first, also to who compares it with other logs."""
+        assert shown_time(61.9, to="seconds") == "1970-01-01 00:01:01"
+
     def test_a_fingerprint_needs_the_thumbprint_alone(self) -> None:
         """It is the one that the key itself gives."""
         key = PublicKey.of(Ed25519Signer.generate())
@@ -300,15 +339,21 @@ class TestCommandLine:
         assert raised.value.code == 2
         assert "unrecognized arguments" in capsys.readouterr().err
 
+    def test_the_version_is_printed(self, capsys: Output) -> None:
+        """It is that of the installed package."""
+        assert main(["--version"]) == 0
+        assert capsys.readouterr().out.strip() == version("tuned-digest")
+
     @pytest.mark.skipif(os.name != "posix", reason="pipes break so on POSIX alone")
-    def test_a_reader_that_goes_is_no_failure_to_be_shown(self, place: str) -> None:
+    def test_a_reader_that_goes_is_no_failure_to_be_shown(
+        self, place: str, monkeypatch: pytest.MonkeyPatch, capsys: Output
+    ) -> None:
         """When the reader of the output has gone, as head does, nothing is written to standard error."""
         added(place)
         reading, writing = os.pipe()
         os.close(reading)
-        command = [sys.executable, "-m", "tuned_digest", "keys", "list", "--registry", place]
-        ended = subprocess.run(
-            command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=60
-        )
-        os.close(writing)
-        assert (ended.returncode, ended.stderr) == (1, "")
+        capsys.readouterr()
+        with os.fdopen(writing, "w") as output:
+            monkeypatch.setattr(sys, "stdout", output)
+            assert run("list", place) == 1
+        assert capsys.readouterr().err == ""

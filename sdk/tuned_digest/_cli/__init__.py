@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["main"]
 
 import argparse
+import io
 import os
 import re
 import sys
@@ -32,7 +33,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 when all went well, 130 when Ctrl-C ended it, 1 otherwise.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a label may have what the terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")
     written = sys.argv[1:] if arguments is None else arguments
+    if [*written[:1]] == ["--version"]:  # before argparse, which wants a command
+        from importlib.metadata import version  # noqa: PLC0415  # slow, and for those alone who ask
+
+        print(version("tuned-digest"))
+        return 0
     options = _parsed([_guarded(argument) for argument in written])
     run: Callable[[argparse.Namespace], int] = options.run
     try:
@@ -69,8 +78,11 @@ def _guarded(argument: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="tuned-digest", description="Request signing with server challenges."
+        prog="tuned-digest",
+        description="Request signing with server challenges and self-signed tokens, "
+        "and the keys of accounts.",
     )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(title="commands", required=True)
     demo = commands.add_parser("demo", help="drive a real server on loopback with the real clients")
     demo.set_defaults(run=_demo)

@@ -21,6 +21,12 @@ _MOST_CODES = 100
 _LONGEST_NONCE = 256  # characters
 _LONGEST_WAIT = 600.0  # seconds that a key waits for approval: tokens.md section 3
 
+_OTHER_CODES = {
+    "invitation": "ask the operator for a new invitation",
+    "recovery_code": "take another recovery code",
+}
+"""What to do when a code is refused, by its kind."""
+
 
 @dataclass(frozen=True)
 class Enrolled:
@@ -59,12 +65,14 @@ class ListedKey:
         label: What its owner calls it, as the server has it.
         is_revoked: Whether it was revoked.
         nonce: The enrolment nonce of one that waits.
+        seconds: How long it waits.
     """
 
     thumbprint: str
     label: str
     is_revoked: bool = False
     nonce: str = field(default="", repr=False)
+    seconds: float = 0.0
 
     @property
     def fingerprint(self) -> str:
@@ -112,6 +120,9 @@ class AccountClient:
         try:
             reply = self._calls.send("POST", "/keys", content, wanted=(201, 202))
         except EnrolmentError as error:
+            for kind in _OTHER_CODES.keys() & way.keys():
+                if error.reason == "code refused":
+                    raise EnrolmentError(f"{error}: {_OTHER_CODES[kind]}", reason=error.reason) from None
             own = self._own_key() if error.reason == "key enrolled" else None
             if own is None:
                 raise
@@ -120,10 +131,7 @@ class AccountClient:
             raise self._calls.unexpected()
         if reply.status == 201:
             return Enrolled(label, self._codes(reply.members.get("recovery_codes", [])))
-        seconds = reply.members.get("expires_in")
-        if not isinstance(seconds, int | float) or not seconds >= 0:
-            raise self._calls.unexpected()
-        return Pending(self._nonce(reply.members), min(seconds, _LONGEST_WAIT))
+        return Pending(self._nonce(reply.members), self._seconds(reply.members))
 
     def candidates(self) -> Sequence[ListedKey]:
         """List the keys that wait for approval."""
@@ -183,14 +191,21 @@ class AccountClient:
             raise self._calls.unexpected()
         if not isinstance(label, str):
             raise self._calls.unexpected()
-        nonce = self._nonce(found) if is_waiting else ""
-        return ListedKey(thumbprint, label, found.get("revoked") is not None, nonce)
+        if is_waiting:
+            return ListedKey(thumbprint, label, nonce=self._nonce(found), seconds=self._seconds(found))
+        return ListedKey(thumbprint, label, found.get("revoked") is not None)
 
     def _nonce(self, members: dict[str, Any]) -> str:
         nonce = members.get("nonce")
         if not isinstance(nonce, str) or not 0 < len(nonce) <= _LONGEST_NONCE:
             raise self._calls.unexpected()
         return nonce
+
+    def _seconds(self, members: dict[str, Any]) -> float:
+        seconds = members.get("expires_in")
+        if not isinstance(seconds, int | float) or not seconds >= 0:
+            raise self._calls.unexpected()
+        return min(seconds, _LONGEST_WAIT)
 
     def _codes(self, found: object) -> Sequence[str]:
         if not isinstance(found, list) or len(found) > _MOST_CODES:

@@ -70,5 +70,5 @@ def way_in(origin: str, registry: str, registration: Registration) -> str:
             f"tuned-digest keys add NAME IDENTITY --label LABEL --registry {place}",
         ],
     }[registration]
-    lines = ["enrolled keys alone are served; the first key of an account, in another terminal:", *commands]
+    lines = ["only enrolled keys may call; the first key of an account, in another terminal:", *commands]
     return "\n    ".join(lines)

@@ -5,10 +5,11 @@ from __future__ import annotations
 __all__ = ["add_approve"]
 
 import argparse
+import math
 
 from ..errors import EnrolmentError
 from .devices import add_device_arguments, choose, connect
-from .showing import shown
+from .showing import print_rows, shown
 
 
 def add_approve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -30,6 +31,12 @@ def _approve(options: argparse.Namespace) -> int:
     waiting = client.candidates()
     if not waiting:
         raise EnrolmentError("no key waits for approval: run tuned-digest enroll on the new device first")
+    # Without the characters, so that they are read where the right key is: on the new device.
+    rows = [
+        (str(number), shown(key.label), str(math.ceil(key.seconds / 60)))
+        for number, key in enumerate(waiting, 1)
+    ]
+    print_rows(("number", "label", "minutes left"), *rows)
     key = choose(waiting, options.fingerprint, "Type the 16 characters that the new device shows: ")
     client.approve(key)
     print(f"approved: {key.fingerprint}, {shown(key.label)}")

@@ -5,14 +5,15 @@ from __future__ import annotations
 __all__ = ["add_device_arguments", "choose", "connect", "device_name", "print_codes", "print_enrolled"]
 
 import argparse
+import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import EnrolmentError
-from .key_files import read_signer, write_key
-from .showing import print_rows, shown
+from .key_files import check_owner, read_signer, write_key
+from .showing import is_written, shown
 
 if TYPE_CHECKING:
     from .account_client import AccountClient, Enrolled, ListedKey
@@ -35,11 +36,11 @@ def add_device_arguments(parser: argparse.ArgumentParser, *, makes: bool = False
         type=Path,
         required=not makes,
         metavar="FILE",
-        help=f"{file}, made where it is not there (NAME.pem in this directory)" if makes else file,
+        help=f"{file}, created if missing (default: NAME.pem in this directory)" if makes else file,
     )
     parser.add_argument("--password", action="store_true", help="the key file has a password: ask for it")
     if makes:
-        parser.add_argument("--label", help="what to call this device (its host name)")
+        parser.add_argument("--label", help="what to call this device (default: its host name)")
 
 
 def connect(options: argparse.Namespace, *, makes: bool = False) -> AccountClient:
@@ -61,10 +62,12 @@ def connect(options: argparse.Namespace, *, makes: bool = False) -> AccountClien
 
     url = checked_url(options.url)  # before a key file is made
     path: Path = options.key or Path(f"{options.account}.pem")
-    if makes and not path.expanduser().exists():
-        signer = write_key(path, has_password=options.password)
-        print(f"made a key, in the file {path}", flush=True)
-        return AccountClient(url, options.account, signer)
+    if makes:
+        if not os.path.exists(os.path.expanduser(path)):  # noqa: PTH110, PTH111  # these raise nothing
+            signer = write_key(path, has_password=options.password)
+            print(f"made a key, in the file {path}", flush=True)
+            return AccountClient(url, options.account, signer)
+        check_owner(path)
     return AccountClient(url, options.account, read_signer(path, has_password=options.password))
 
 
@@ -74,17 +77,19 @@ def device_name() -> str:
     return name.strip()[:_LONGEST_LABEL].strip() or "device"
 
 
-def print_enrolled(client: AccountClient, enrolled: Enrolled) -> None:
+def print_enrolled(client: AccountClient, enrolled: Enrolled, *, has_code: bool = False) -> None:
     """Say that this device's key is enrolled, and show the recovery codes that came with it.
 
     Args:
         client: The client.
         enrolled: What became of it.
+        has_code: Whether a code was given.
     """
     label = shown(enrolled.label)
     print(f"enrolled: {client.key.fingerprint}, {label}, a key of the account {client.account}")
     if enrolled.was_before:
-        print("It was enrolled before. If its recovery codes are lost: tuned-digest recover --new-codes")
+        before = "It was enrolled before" + (": the code was not used now." if has_code else ".")
+        print(f"{before} If its recovery codes are lost: tuned-digest recover --new-codes")
     if enrolled.codes:
         print_codes(enrolled.codes)
 
@@ -105,7 +110,7 @@ def choose(keys: Sequence[ListedKey], typed: str | None, question: str) -> Liste
     """Choose a key by its 16 characters, all of them.
 
     Args:
-        keys: The keys that there are; they are shown.
+        keys: The keys that there are.
         typed: The characters, in any letter case, with or without dashes and spaces; None to ask for them.
         question: How they are asked for.
 
@@ -115,17 +120,12 @@ def choose(keys: Sequence[ListedKey], typed: str | None, question: str) -> Liste
     Raises:
         EnrolmentError: If no key has them.
     """
-    print_rows(("characters", "label"), *(key.row for key in keys))
     if typed is None:
         try:
             typed = input(question)
         except EOFError:
             raise EnrolmentError("no characters were typed: nothing was done") from None
     for key in keys:
-        if _bare(key.fingerprint) == _bare(typed):
+        if is_written(typed, key.thumbprint):
             return key
     raise EnrolmentError("no key above has the characters that were given: nothing was done")
-
-
-def _bare(characters: str) -> str:
-    return "".join(character for character in characters.upper() if character.isalnum())

@@ -28,7 +28,10 @@ def add_enroll(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         commands: The commands so far.
     """
     parser = commands.add_parser(
-        "enroll", help="make this device's key, and have it enrolled: by an invitation, or by another device"
+        "enroll",
+        help="make this device's key, and have it enrolled: by an invitation, or by another device",
+        description="Make this device's key, and have it enrolled. Without --invitation the command shows 16 "
+        "characters and waits up to 10 minutes until a device that is enrolled approves the key.",
     )
     add_device_arguments(parser, makes=True)
     parser.add_argument(
@@ -47,7 +50,7 @@ def _enroll(options: argparse.Namespace) -> int:
     label = options.label or device_name()
     outcome = client.enrol(label, **way)
     enrolled = wait_for_approval(client, label, outcome) if isinstance(outcome, Pending) else outcome
-    print_enrolled(client, enrolled)
+    print_enrolled(client, enrolled, has_code=bool(way))
     return 0
 
 
@@ -78,7 +81,8 @@ def wait_for_approval(
     from .account_client import Enrolled  # noqa: PLC0415  # an extra
     from .signed_calls import UnansweredError  # noqa: PLC0415
 
-    deadline = clock() + pending.seconds
+    began = clock()
+    deadline = began + pending.seconds
     problem = ""
     try:
         print(
@@ -95,6 +99,10 @@ def wait_for_approval(
             except UnansweredError as error:  # a server that is away for a while may come back
                 problem = str(error)
                 continue
+            except EnrolmentError as error:
+                if error.reason == "not approved":  # the server has counted the time, or forgotten the key
+                    break
+                raise
             problem = ""
             if isinstance(outcome, Enrolled):
                 return outcome
@@ -104,7 +112,11 @@ def wait_for_approval(
         raise
     finally:
         _show_progress("")
-    raise EnrolmentError(f"nobody has approved the key in time: run the command again. {problem}".rstrip())
+    minutes = max(1, round((clock() - began) / 60))
+    raise EnrolmentError(
+        f"nobody approved this key in {minutes} minute{'s' if minutes > 1 else ''}: run the command again; "
+        f"if it is the account's first key, pass --invitation. {problem}".rstrip()
+    )
 
 
 def _show_progress(text: str) -> None:

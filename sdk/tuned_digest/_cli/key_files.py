@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["read_code", "read_signer", "write_key"]
+__all__ = ["check_owner", "read_code", "read_signer", "write_key"]
 
 import getpass
 import os
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,6 +18,7 @@ from ..keys import Ed25519Signer, PrivateKeySigner
 from ..keys.files import read_key_file, read_private_key
 
 _LONGEST_CODE = 128  # characters
+_ROOT = 0  # user id
 
 
 def write_key(path: Path, *, has_password: bool) -> Ed25519Signer:
@@ -56,6 +58,25 @@ def write_key(path: Path, *, has_password: bool) -> Ed25519Signer:
         path.unlink()
         raise PrivateKeyError(f"{path} could not be written: {error.strerror}", path=str(path)) from None
     return signer
+
+
+def check_owner(path: Path) -> None:
+    """Refuse a key file, or a link to one, that another user may have put there: they know its key.
+
+    Args:
+        path: The file; ``~`` is expanded. What cannot be looked at is left to `read_signer`.
+
+    Raises:
+        PrivateKeyError: If it is neither this user's nor root's.
+    """
+    with suppress(OSError, RuntimeError):  # the latter where nobody is behind "~"
+        file = path.expanduser()
+        owners = {file.stat().st_uid, file.lstat().st_uid}
+        if os.name == "posix" and not owners <= {_ROOT, os.geteuid()}:
+            raise PrivateKeyError(
+                f"{path} belongs to another user, who may know its key: name another file with --key",
+                path=str(path),
+            )
 
 
 def read_signer(path: Path, *, has_password: bool) -> Ed25519Signer | PrivateKeySigner:

@@ -16,7 +16,9 @@ def add_keygen(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     Args:
         commands: The commands so far.
     """
-    parser = commands.add_parser("keygen", help="make a key file, and print the identity to register")
+    parser = commands.add_parser(
+        "keygen", help="make an Ed25519 key file, and print the identity to register"
+    )
     parser.add_argument("file", type=Path, help="where to write it; it must not exist")
     parser.add_argument("--password", action="store_true", help="ask for a password to encrypt it with")
     parser.set_defaults(run=_keygen)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import ArgumentError
 from ..keys import PublicKey
 from .registries import open_registry
-from .showing import print_rows, shown, shown_fingerprint, shown_time
+from .showing import is_written, print_rows, shown, shown_fingerprint, shown_time
 
 if TYPE_CHECKING:
     from ..server.accounts import AuditEntry
@@ -42,7 +42,7 @@ def add_keys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     listing.set_defaults(run=_list, last="account")
 
     adding = actions.add_parser("add", help="enrol a key in the operator's name")
-    adding.add_argument("account", help="the account; it is made where it is not there")
+    adding.add_argument("account", help="the account; created if missing")
     adding.add_argument(
         "key",
         type=str.strip,
@@ -61,8 +61,18 @@ def add_keys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     inviting.set_defaults(run=_invite)
 
-    revoking = actions.add_parser("revoke", help="revoke a key, at once and for all processes")
-    revoking.add_argument("thumbprint", type=str.strip, help="the key's thumbprint, see list")
+    revoking = actions.add_parser(
+        "revoke",
+        help="revoke a key of any account, at once and for all processes",
+        description="Revoke a key of any account, at once and for all processes: for the operator, who has "
+        "the registry. A device ends a key of its own account with tuned-digest revoke.",
+    )
+    revoking.add_argument(
+        "key",
+        type=str.strip,
+        metavar="THUMBPRINT",
+        help="the key's thumbprint, or its 16 characters, from tuned-digest keys list",
+    )
     revoking.set_defaults(run=_revoke)
 
     auditing = actions.add_parser("audit", help="show who did what and when, oldest first")
@@ -94,6 +104,8 @@ def _list(options: argparse.Namespace) -> int:
         for key in keys
     ]
     print_rows(("account", "label", "characters", "added", "last used", "revoked", "thumbprint"), *rows)
+    if options.account is not None and not keys:
+        print(f"the account {shown(options.account)} has no keys", file=sys.stderr)
     return 0
 
 
@@ -144,7 +156,14 @@ def _revoke(options: argparse.Namespace) -> int:
     from ..server.accounts.enrolment import Enrolment  # noqa: PLC0415
 
     with open_registry(options.registry, makes=False) as registry:
-        if not Enrolment(registry).revoke(options.thumbprint):
+        named = [
+            key.thumbprint
+            for key in registry.keys(None)
+            if key.revoked is None and is_written(options.key, key.thumbprint)
+        ]
+        if len(named) > 1:
+            raise ArgumentError("several keys have these 16 characters: give the thumbprint")
+        if not Enrolment(registry).revoke(named[0] if named else options.key):
             raise ArgumentError("there is no such key, or it was revoked before: see tuned-digest keys list")
     print("revoked")
     return 0
@@ -163,7 +182,7 @@ def _audit(options: argparse.Namespace) -> int:
 def _entry(entry: AuditEntry) -> tuple[str, ...]:
     return (
         str(entry.number),
-        shown_time(entry.time),
+        shown_time(entry.time, to="seconds"),
         shown(entry.account),
         shown(entry.what),
         shown_fingerprint(entry.thumbprint) if entry.thumbprint else "-",

@@ -22,7 +22,9 @@ def add_recover(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add_device_arguments(parser, makes=True)
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument(
-        "--code", default="-", help="the recovery code; - to be asked for it, or to pipe it in (%(default)s)"
+        "--code",
+        default="-",
+        help="the recovery code; - to be asked for it, or to pipe it in (default: it is asked for)",
     )
     ways.add_argument(
         "--new-codes",
@@ -43,7 +45,7 @@ def _recover(options: argparse.Namespace) -> int:
     outcome = client.enrol(options.label or device_name(), recovery_code=code)
     if isinstance(outcome, Pending):
         raise TunedDigestError(f"{client.url} lets the key wait for approval, and has not used the code")
-    print_enrolled(client, outcome)
+    print_enrolled(client, outcome, has_code=True)
     others = [key for key in client.enrolled_keys() if key.thumbprint != client.key.thumbprint]
     if others:
         print("\nThe other keys of the account are good still:\n")

@@ -5,12 +5,14 @@ from __future__ import annotations
 __all__ = ["is_path", "open_registry", "registry_at"]
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ArgumentError
+from .showing import shown
 
 if TYPE_CHECKING:
     from ..server.accounts.sql import SQLKeyRegistry
@@ -36,7 +38,7 @@ def open_registry(text: str, *, makes: bool = True) -> Iterator[SQLKeyRegistry]:
 
     Args:
         text: The path of an SQLite file, or the URL of a database.
-        makes: A file that is not there is made.
+        makes: A file that is not there is made, and standard error says so.
 
     Yields:
         The registry.
@@ -46,11 +48,14 @@ def open_registry(text: str, *, makes: bool = True) -> Iterator[SQLKeyRegistry]:
         MissingExtraError: If SQLAlchemy or the database's driver is not installed.
         StoreUnavailableError: If it cannot be used now.
     """
-    if not makes and is_path(text) and not Path(text).exists():
+    is_new = is_path(text) and not Path(text).exists()
+    if is_new and not makes:
         raise ArgumentError(f"there is no registry at {text}: see --registry")
     registry = registry_at(text)
     try:
         registry.start()
+        if is_new:
+            print(f"made a new registry, in the file {shown(text)}", file=sys.stderr)
         yield registry
     finally:
         registry.close()

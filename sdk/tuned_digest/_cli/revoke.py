@@ -7,7 +7,7 @@ __all__ = ["add_revoke"]
 import argparse
 
 from .devices import add_device_arguments, choose, connect
-from .showing import shown
+from .showing import print_rows, shown
 
 
 def add_revoke(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -16,7 +16,12 @@ def add_revoke(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     Args:
         commands: The commands so far.
     """
-    parser = commands.add_parser("revoke", help="end a key of the account, such as that of a lost device")
+    parser = commands.add_parser(
+        "revoke",
+        help="end a key of your account, such as that of a lost device, by another of its devices",
+        description="End a key of your account, such as that of a lost device, by another device of the "
+        "account. An operator, who has the registry, uses tuned-digest keys revoke.",
+    )
     add_device_arguments(parser)
     parser.add_argument("fingerprint", nargs="?", help="the key's 16 characters; asked for where left out")
     parser.set_defaults(run=_revoke, last="fingerprint")
@@ -24,7 +29,9 @@ def add_revoke(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _revoke(options: argparse.Namespace) -> int:
     client = connect(options)
-    key = choose(client.enrolled_keys(), options.fingerprint, "Type the 16 characters of the key to revoke: ")
+    keys = client.enrolled_keys()
+    print_rows(("characters", "label"), *(key.row for key in keys))
+    key = choose(keys, options.fingerprint, "Type the 16 characters of the key to revoke: ")
     client.revoke(key)
     print(f"revoked: {key.fingerprint}, {shown(key.label)}")
     return 0

@@ -61,7 +61,8 @@ def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--cost",
         type=_argument(SearchCost.parse_parameter),
         metavar="BITS",
-        help="also offer a BLAKE3 search of so many bits, 1 to 32; deployed servers use 1 (no search)",
+        help="also offer a BLAKE3 search of so many bits, 1 to 32; deployed servers use 1 "
+        "(default: no search)",
     )
     parser.add_argument(
         "--workers", type=int, default=1, metavar="N", help="processes that serve (%(default)s)"
@@ -75,7 +76,7 @@ def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument(
         "--accounts",
         metavar="PATH_OR_URL",
-        help="serve enrolled keys alone, by either scheme: SQLite file that keeps them, or "
+        help="only enrolled keys may call, by either scheme: SQLite file that keeps them, or "
         "postgresql+psycopg://user@host/name; devices enrol at /account",
     )
     parser.add_argument(
@@ -87,7 +88,8 @@ def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument(
         "--origin",
         metavar="URL",
-        help="what clients call this server, to which their tokens are bound (the address it listens on)",
+        help="what clients call this server, to which their tokens are bound: localhost and 127.0.0.1 are "
+        "different origins (default: the address it listens on)",
     )
     parser.set_defaults(run=_serve)
 

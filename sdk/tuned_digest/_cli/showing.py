@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["print_rows", "shown", "shown_fingerprint", "shown_time"]
+__all__ = ["is_written", "print_rows", "shown", "shown_fingerprint", "shown_time"]
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -24,19 +24,20 @@ def shown(text: object) -> str:
     return "".join(character if character.isprintable() else "?" for character in str(text)[:_LONGEST])
 
 
-def shown_time(seconds: float | None) -> str:
+def shown_time(seconds: float | None, *, to: str = "minutes") -> str:
     """Write a time.
 
     Args:
         seconds: Seconds since 1970; None where it has not happened.
+        to: The last part that is written: ``minutes`` or ``seconds``.
 
     Returns:
-        Date, hour and minute in UTC, a dash for None, a question mark for what is no time.
+        Date and time in UTC, a dash for None, a question mark for what is no time.
     """
     if seconds is None:
         return "-"
     try:
-        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"
+        return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(" ", to)
     except (ValueError, OverflowError, OSError):
         return "?"
 
@@ -53,6 +54,19 @@ def shown_fingerprint(thumbprint: str) -> str:
     return PublicKey("", "", thumbprint, "", None).fingerprint
 
 
+def is_written(typed: str, thumbprint: str) -> bool:
+    """Tell whether a text is the 16 characters of a key, all of them.
+
+    Args:
+        typed: A text, in any letter case, with or without dashes and spaces.
+        thumbprint: The key's thumbprint.
+
+    Returns:
+        True when it is.
+    """
+    return _bare(typed) == _bare(shown_fingerprint(thumbprint))
+
+
 def print_rows(*rows: Sequence[str]) -> None:
     """Print rows in columns.
 
@@ -62,3 +76,7 @@ def print_rows(*rows: Sequence[str]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _bare(characters: str) -> str:
+    return "".join(character for character in characters.upper() if character.isalnum())

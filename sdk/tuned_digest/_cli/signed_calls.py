@@ -8,7 +8,9 @@ from __future__ import annotations
 
 __all__ = ["Reply", "SignedCalls", "UnansweredError", "checked_url"]
 
+import functools
 import json
+import ssl
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -73,7 +75,9 @@ class SignedCalls:
 
     def __init__(self, url: str, account: str, signer: Ed25519Signer | PrivateKeySigner) -> None:
         self.url = url
-        self._auth = SelfSignedTokenAuth(str(Origin.parse(url)), signer, account=account)
+        origin = Origin.parse(url)
+        self._may_use_proxy = not origin.is_loopback  # which plain http is, and a proxy could read it
+        self._auth = SelfSignedTokenAuth(str(origin), signer, account=account)
 
     def send(
         self, method: str, path: str, content: dict[str, object] | None = None, *, wanted: tuple[int, ...]
@@ -122,6 +126,8 @@ class SignedCalls:
             raise UnansweredError(f"{self.url} did not answer in {_TIMEOUT:.0f} s") from None
         except TunedDigestError:  # also those that are httpx's as well
             raise
+        except UnicodeError:  # an argument that was no text, which Python holds as lone surrogates
+            raise ArgumentError("what was given cannot be written in UTF-8: look at its letters") from None
         except httpx.TransportError as error:
             raise UnansweredError(f"{self.url} cannot be reached: {shown(error)}") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -133,7 +139,13 @@ class SignedCalls:
             # What is not compressed cannot grow.
             fields = {"Accept": "application/json", "Accept-Encoding": "identity"}
             async with (
-                httpx.AsyncClient(auth=self._auth, timeout=_TIMEOUT, headers=fields) as client,
+                httpx.AsyncClient(
+                    auth=self._auth,
+                    timeout=_TIMEOUT,
+                    headers=fields,
+                    trust_env=self._may_use_proxy,
+                    verify=_tls(),
+                ) as client,
                 client.stream(method, self.url + path, json=content) as response,
             ):
                 async for chunk in response.aiter_raw():
@@ -174,6 +186,12 @@ def checked_url(url: str) -> str:
     if origin.scheme != "https" and not origin.is_loopback:
         raise ArgumentError(f"{origin} is plain http, where others could read a code: use https")
     return f"{origin}{parts.path.rstrip('/')}"
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """Read the certificates that are trusted, once: a device that waits asks hundreds of times."""
+    return httpx.create_ssl_context()
 
 
 def _members(body: bytes) -> dict[str, Any] | None:
