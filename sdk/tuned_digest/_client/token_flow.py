@@ -192,7 +192,8 @@ class TokenFlow(Generic[RequestT, ResponseT]):
         challenges = messages.fields(response)("WWW-Authenticate") if messages.status(response) == 401 else ()
         if any(value.lower().startswith("bearer") for value in challenges):
             settings.records.warn(
-                target.origin, f"it asks for a token, and gets none: the auth object serves {settings.origins}"
+                target.origin,
+                f"it asks for a token, and gets none: the auth object serves {settings.origins}",
             )
 
     def _is_ours_to_sign(self, request: RequestT, target: Target) -> bool:

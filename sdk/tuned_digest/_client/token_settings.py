@@ -190,7 +190,7 @@ class TokenSettings:
             self.on_event(events.RequestSigned(origin, method, self.scheme, chained=False))
 
     def _value(self, target: Target, digest: bytes, offset: float, is_proven: bool) -> Steps[str]:
-        if not (self.reuse and is_proven):  # what is signed by a clock that nobody has accepted yet is not kept
+        if not (self.reuse and is_proven):  # by a clock that nobody has accepted yet: it is not kept
             return (yield from self._signed(target, digest, offset)).credentials
         origin, signing = target.origin, self._signing.get()
         mine, patience = Future[None](), _PATIENCE
