@@ -119,7 +119,9 @@ def asked(url: str, *statements: str) -> list[tuple[Any, ...]]:
 def differences(url: str, metadata: MetaData) -> list[Any]:
     """Compare a database with metadata."""
     with engine_of(url) as engine, engine.connect() as connection:
-        return list(compare_metadata(MigrationContext.configure(connection), metadata))
+        found = compare_metadata(MigrationContext.configure(connection), metadata)
+    # SQLAlchemy 2.0 takes a number that SQLite counts by itself for one with another default.
+    return [one for one in found if not (isinstance(one, list) and one[0][0] == "modify_default")]
 
 
 def guards(url: str) -> list[tuple[Any, ...]]:

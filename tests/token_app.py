@@ -7,6 +7,7 @@ says which process gave it.
 import os
 import socket
 import sys
+from inspect import signature
 from typing import Any
 
 import redis
@@ -71,6 +72,8 @@ if __name__ == "__main__":
         sys.stdout.flush()
         server = uvicorn.Server(config)
         if config.workers > 1:
-            Multiprocess(config, [listening]).run()
+            run: list[Any] = [server.run] if "target" in signature(Multiprocess).parameters else []
+            arguments: list[Any] = [config, *run, [listening]]  # uvicorn 0.35 is told what to run
+            Multiprocess(*arguments).run()
         else:
             server.run(sockets=[listening])
