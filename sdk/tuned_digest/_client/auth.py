@@ -23,7 +23,7 @@ from .carriage import Carriage
 from .flow import Flow, Messages, Primer
 from .nonces import MemoryNonceCache, NonceCache
 from .records import Records
-from .settings import Resources, Settings, guess_action
+from .settings import Resources, Settings, check_signer, guess_action
 
 
 class AuthBase:
@@ -65,8 +65,7 @@ class AuthBase:
         _clock: Callable[[], float] = time.perf_counter,
         _profiles: tuple[Profile, ...] = PROFILES,
     ) -> None:
-        if isinstance(signer, type) or not callable(getattr(signer, "sign", None)):
-            raise ArgumentError("signer is a key: pass Ed25519Signer.from_file(...), or a Signer of your own")
+        check_signer(signer)
         if isinstance(nonces, type) or not (nonces is None or hasattr(nonces, "take")):
             raise ArgumentError("nonces is a cache: pass MemoryNonceCache(), an object")
         if not isinstance(limits, Limits):

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["Assessment", "Budget", "Resources", "Settings", "check_priming", "guess_action"]
+__all__ = [
+    "Assessment",
+    "Budget",
+    "Resources",
+    "Settings",
+    "check_priming",
+    "check_signer",
+    "guess_action",
+    "signed_by",
+]
 
 import functools
 import inspect
@@ -114,6 +123,35 @@ def guess_action(method: str, path: str) -> str:
         ``read``, ``delete`` or ``update``.
     """
     return _GUESSES.get(method, "update")
+
+
+def check_signer(signer: object) -> None:
+    """Refuse what is no key.
+
+    Args:
+        signer: What a caller passed for one.
+
+    Raises:
+        ArgumentError: If it is a class, or does not sign.
+    """
+    if isinstance(signer, type) or not callable(getattr(signer, "sign", None)):
+        raise ArgumentError("signer is a key: pass Ed25519Signer.from_file(...), or a Signer of your own")
+
+
+def signed_by(signer: Signer | AsyncSigner, message: bytes) -> bytes | Step:
+    """Ask a key for a signature, at once where that is quick.
+
+    Args:
+        signer: The key.
+        message: The bytes to sign.
+
+    Returns:
+        The signature, or a step that is answered with it.
+    """
+    if type(signer) is Ed25519Signer:
+        return signer.sign(message)
+    call = functools.partial(signer.sign, message)
+    return Here(call) if inspect.iscoroutinefunction(signer.sign) else InThread(call)
 
 
 class Budget:
@@ -323,10 +361,7 @@ class Settings:
         Returns:
             The signature, or a step that is answered with it.
         """
-        if type(self.signer) is Ed25519Signer:
-            return self.signer.sign(message)
-        call = functools.partial(self.signer.sign, message)
-        return Here(call) if inspect.iscoroutinefunction(self.signer.sign) else InThread(call)
+        return signed_by(self.signer, message)
 
     def _assess(self, terms: Terms) -> Assessment:
         schemes = [scheme for scheme in self.schemes_for(terms.profile) if scheme in terms.works]

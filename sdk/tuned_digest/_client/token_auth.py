@@ -17,7 +17,7 @@ from ..errors import ArgumentError
 from ..keys import AsyncSigner, PublicKey, Signer
 from .carriage import DIGEST_FIELD, Carriage
 from .flow import Messages
-from .settings import Resources
+from .settings import Resources, check_signer
 from .token_flow import TokenFlow
 from .token_settings import Members, TokenSettings
 
@@ -83,8 +83,7 @@ class TokenAuthBase:
         _clock: Callable[[], float] = time.time,
         _randomness: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        if isinstance(signer, type) or not callable(getattr(signer, "sign", None)):
-            raise ArgumentError("signer is a key: pass Ed25519Signer.from_file(...), or a Signer of your own")
+        check_signer(signer)
         if not isinstance(account, str) or not account:
             raise ArgumentError("account is the account's name, as the server gave it")
         if audience is not None and not (isinstance(audience, str) and audience):

@@ -8,7 +8,6 @@ import contextlib
 import copy
 import dataclasses
 import functools
-import inspect
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -22,17 +21,17 @@ import anyio.lowlevel
 
 from .. import events
 from .._runtime.forks import PerProcess
-from .._runtime.steps import Either, Here, InThread, Step, Steps
+from .._runtime.steps import Either, Step, Steps
 from .._tokens.making import TokenRequest, base64url, encoded, signature_problem
 from .._tokens.reading import content_digest
 from .._wire.origins import Origin, ServedOrigins
 from ..errors import ArgumentError
-from ..keys import AsyncSigner, Ed25519Signer, Signer
+from ..keys import AsyncSigner, Signer
 from .bodies import Body
 from .carriage import DIGEST_FIELD
 from .exchange import Fields, Target
 from .records import Records
-from .settings import Resources
+from .settings import Resources, signed_by
 
 Members = Mapping[str, object] | Callable[[TokenRequest], Mapping[str, object]]
 
@@ -262,10 +261,9 @@ class TokenSettings:
         return _changed(claims, self.claims, request) if self.claims else claims
 
     def _signature(self, message: bytes) -> Steps[bytes]:
-        if type(self.signer) is Ed25519Signer:
-            return self.signer.sign(message)
-        call = functools.partial(self.signer.sign, message)
-        signature = yield (Here if inspect.iscoroutinefunction(self.signer.sign) else InThread)(call)
+        signature = signed_by(self.signer, message)
+        if isinstance(signature, Step):
+            signature = yield signature
         problem = signature_problem(self.algorithm, signature)
         if problem:
             raise ArgumentError(problem)

@@ -42,9 +42,13 @@ class RequestsFamily:
     def __init__(self, library: ModuleType, urllib3: ModuleType) -> None:
         self.library: Any = library
         self.urllib3: Any = urllib3
+
+    @functools.cached_property
+    def joins_slashes(self) -> bool:
+        """Tell whether slashes at the beginning of a path are sent as one, as older versions do."""
         prepared = self.library.Request("GET", "http://localhost//a").prepare()
-        self.joins_slashes = self.library.adapters.HTTPAdapter().request_url(prepared, {}) == "/a"
-        """Whether slashes at the beginning of a path are sent as one, as older versions do."""
+        sent: str = self.library.adapters.HTTPAdapter().request_url(prepared, {})
+        return sent == "/a"
 
 
 class _Signing:
